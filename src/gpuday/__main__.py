@@ -1,0 +1,5 @@
+"""`python -m gpuday` is `gpuday`."""
+
+from gpuday.cli import main
+
+main()

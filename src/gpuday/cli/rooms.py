@@ -1,0 +1,146 @@
+"""The rooms after training, one by one: evaluate, export, report; and the commands that only look."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from gpuday import presets
+from gpuday.cli.flags import Flags, Output, TaskFlags
+from gpuday.cli.resolve import resolve_recipe
+from gpuday.cli.screen import Screen
+from gpuday.core import config, parts
+from gpuday.core.errors import UsageError, nearest
+from gpuday.core.rundir import RunDir, read_json
+from gpuday.evaluate.fill_mask import samples
+from gpuday.evaluate.score import evaluate_tasks
+from gpuday.evaluate.tasks import load, parse_tasks
+from gpuday.evaluate.word_bits import word_bits
+from gpuday.export.hf import export
+from gpuday.presets.sizes import SIZES
+from gpuday.recipe import KINDS
+from gpuday.report.page import write_report
+from gpuday.report.tables import list_runs, show_run
+from gpuday.train.trained import load_trained
+
+
+def evaluate_command(run: Path, *, tasks: TaskFlags = TaskFlags(), output: Output = Output()) -> None:  # noqa: B008
+    """Score a trained run: held-out words, fill-mask samples, downstream tasks.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    """
+    with Screen(as_json=output.json) as screen:
+        check_tasks(tasks)
+        evaluate_room(RunDir(run), tasks, screen)
+
+
+def export_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
+    """Write a trained run as a Hugging Face folder, with its parity checked.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    """
+    with Screen(as_json=output.json) as screen:
+        export_room(RunDir(run), screen)
+
+
+def report_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
+    """Write a run's report.html.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    """
+    with Screen(as_json=output.json) as screen:
+        report_room(RunDir(run), screen)
+
+
+def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B008
+    """Runs in a folder; or, given a kind, the parts, presets and sizes there are.
+
+    Parameters
+    ----------
+    what
+        A folder of runs, or: presets, sizes, parts, or a kind of part such as optimizer.
+    """
+    with Screen(as_json=output.json) as screen:
+        if what == "presets":
+            screen.table("presets", [{"preset": n, "what": _first_line(presets.find(n))} for n in presets.names()])
+        elif what == "sizes":
+            screen.table("sizes", [{"size": name, **asdict(size)} for name, size in SIZES.items()])
+        elif what in KINDS or what == "parts":
+            kinds = KINDS if what == "parts" else {what: KINDS[what]}
+            rows = [(name, kind, part) for name, kind in kinds.items() for part in parts.names(kind)]
+            found = [{"kind": n, "part": p, "what": _first_line(parts.find(k, p))} for n, k, p in rows]
+            screen.table("parts", found)
+        elif Path(what).is_dir():
+            screen.table("runs", list_runs(Path(what)))
+        elif what == "runs":
+            screen.table("runs", [])
+        else:
+            known = [*KINDS, "parts", "presets", "sizes", "runs"]
+            raise UsageError(f"{what!r} is neither a folder nor a kind", where="list", fix=nearest(what, known))
+
+
+def show_command(what: str, *, flags: Flags = Flags()) -> None:  # noqa: B008
+    """The recipe of a preset or TOML file with the flags applied, or the record of a run.
+
+    Parameters
+    ----------
+    what
+        A preset's name, a TOML file, or a run's folder.
+    """
+    with Screen(as_json=flags.json) as screen:
+        record = show_run(Path(what)) if Path(what).is_dir() else config.to_dict(resolve_recipe(what, flags, screen))
+        screen.console.print_json(json.dumps(record, default=str))
+
+
+def check_tasks(flags: TaskFlags) -> None:
+    """Read the tasks' files, so that one that is missing or damaged is reported before anything is spent."""
+    for task in parse_tasks(flags.tasks, flags.task_data).tasks:
+        if task.suite != "pydocs":  # needs no file
+            load(task, flags.task_data, train_rows=flags.task_rows)
+
+
+def evaluate_room(run: RunDir, flags: TaskFlags, screen: Screen) -> None:
+    """Add held-out words, samples and scores to the summary."""
+    trained = load_trained(run.root)
+    bits = word_bits(trained)
+    summary = read_json(run.summary)
+    renamed = {"bytes": "word_bytes", "tokens": "word_tokens", "skipped": "words_skipped"}
+    heldout = {**summary["heldout"], **{renamed.get(key, key): value for key, value in bits.items()}}
+    run.update_summary(heldout=heldout, samples=samples(trained))
+    screen.tell("heldout", nats_per_token=heldout["nats_per_token"], word_bits_per_byte=heldout["word_bits_per_byte"])
+    scores = evaluate_tasks(
+        trained,
+        tasks=flags.tasks,
+        task_data=flags.task_data,
+        seeds=flags.task_seeds,
+        train_rows=flags.task_rows,
+        progress=screen.tell,
+    )
+    if scores["tasks"]:
+        run.update_summary(scores=scores)
+        rows = [{"task": name, "metric": t["metric"], "median": t["median"]} for name, t in scores["tasks"].items()]
+        screen.table("scores", rows)
+
+
+def export_room(run: RunDir, screen: Screen) -> None:
+    """Export and add the parity to the summary."""
+    section = export(run.root)
+    run.update_summary(export=section)
+    screen.tell("export", kind=section["kind"], parity_max_abs=section["parity_max_abs"], reason=section["reason"])
+
+
+def report_room(run: RunDir, screen: Screen) -> None:
+    """Write the page."""
+    screen.tell("report", file=str(write_report(run.root)))
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,121 @@
+"""What a person sees: a live line from the budget on a terminal, one JSON line per event elsewhere or with --json.
+
+Text from a corpus or a file name is data: it is printed without markup and without control characters.
+"""
+
+import json
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from gpuday.core.errors import GpudayError
+
+LEAST_SECONDS = 1.0  # between two events of one kind that come in streams
+STREAMS = ("step", "progress", "finetune")
+
+
+def clean(text: str) -> str:
+    """Text without control characters, so that nothing from a file can steer the terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
+
+
+def show_error(error: GpudayError) -> None:
+    """What happened, where, and the likeliest fix, on standard error."""
+    console = Console(stderr=True, highlight=False)
+    console.print(Text(f"error: {clean(str(error))}", style="red" if console.is_terminal else ""), soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """`3 h 04 min`, `4 min 10 s` or `12 s`."""
+    whole = max(0, round(seconds))
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def figure(value: Any) -> str:
+    """A number for people: four significant digits, thousands apart; anything else as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return clean(str(value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+class Screen:
+    """Receives events (`tell`) and shows them; a context manager, so that the live line ends cleanly."""
+
+    def __init__(self, *, as_json: bool, budget_seconds: float | None = None) -> None:
+        self.console = Console(highlight=False)
+        self.as_json = as_json or not self.console.is_terminal
+        self.budget_seconds = budget_seconds
+        self._last: dict[str, float] = {}
+        self._bar: Progress | None = None
+        self._speed: float | None = None
+
+    def __enter__(self) -> "Screen":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end_bar()
+
+    def tell(self, event: str, /, **values: Any) -> None:
+        """Show one event; streams are thinned to one a second."""
+        if event in STREAMS:
+            now = time.monotonic()
+            if now - self._last.get(event, -LEAST_SECONDS) < LEAST_SECONDS:
+                return
+            self._last[event] = now
+        if self.as_json:
+            print(json.dumps({"event": event, **values}, default=str), flush=True)
+        elif event == "step":
+            self._show_step(values)
+        else:
+            self._show_line(event, values)
+
+    def table(self, title: str, rows: list[dict[str, Any]]) -> None:
+        """Rows of equal keys as a table, or as JSON lines."""
+        if self.as_json:
+            for row in rows:
+                print(json.dumps(row, default=str), flush=True)
+            return
+        table = Table(title=title or None, title_justify="left")
+        for key in rows[0] if rows else ["nothing found"]:
+            table.add_column(key.replace("_", " "))
+        for row in rows:
+            table.add_row(*(Text("" if v is None else figure(v)) for v in row.values()))
+        self.console.print(table)
+
+    def _show_step(self, values: dict[str, Any]) -> None:
+        if self._bar is None:
+            columns = (TextColumn("train"), BarColumn(None), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, console=self.console)
+            self._bar.add_task("", total=1.0)
+            self._bar.start()
+        fraction = float(values["fraction"])
+        used = float(values["seconds"])
+        left = (self.budget_seconds - used) if self.budget_seconds else used * (1 - fraction) / max(fraction, 1e-9)
+        speed = values["tokens"] / used if used else 0.0
+        text = (
+            f"{fraction:4.0%} of budget | loss {values['loss']:.3f} | {speed / 1e3:,.1f}k tok/s"
+            f" | step {values['step']:,} | {duration(left)} left"
+        )
+        self._bar.update(self._bar.task_ids[0], completed=fraction, description=text)
+
+    def _show_line(self, event: str, values: dict[str, Any]) -> None:
+        if event == "validation" and values.get("final"):
+            self._end_bar()
+        shown = ", ".join(
+            f"{k.replace('_', ' ')} {figure(v)}" for k, v in values.items() if v not in (None, "", {}, ())
+        )
+        line = Text(f"{event:>10}  ", style="bold")
+        line.append(Text(shown, style=""))
+        (self._bar.console if self._bar else self.console).print(line, soft_wrap=True)
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,66 @@
+"""Errors a user can act on: what happened, where, the likeliest fix, and the exit code of the process.
+
+Exit codes: 0 done, 2 usage, 3 data, 4 does not fit, 5 environment, 70 internal, 75 interrupted and resumable.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+DONE = 0
+INTERNAL = 70
+
+
+class GpudayError(Exception):
+    """A fault with a sentence for the person who can mend it. Raise a subclass: it fixes the exit code."""
+
+    exit_code: ClassVar[int] = INTERNAL
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
+        return "\n".join(lines)
+
+
+class UsageError(GpudayError):
+    """The command, a flag, a recipe or a config is wrong."""
+
+    exit_code = 2
+
+
+class DataError(GpudayError):
+    """The text, the token store or a task file cannot be used."""
+
+    exit_code = 3
+
+
+class FitError(GpudayError):
+    """The recipe does not fit the device's memory or the disk."""
+
+    exit_code = 4
+
+
+class EnvironmentFault(GpudayError):
+    """A library, a device or a folder that is needed is not there."""
+
+    exit_code = 5
+
+
+class Interrupted(GpudayError):
+    """A signal stopped the run after its state was saved; the same command resumes it."""
+
+    exit_code = 75
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """'Did you mean ...?' for the closest of the choices, or the list of them where nothing is close."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)

@@ -1,0 +1,35 @@
+"""From the command line's SRC to a source."""
+
+from gpuday.core.errors import UsageError
+from gpuday.data.records import Separator
+from gpuday.data.sources import Source
+from gpuday.data.sources.files import Files
+from gpuday.data.sources.hub import Hub
+from gpuday.data.sources.pydocs import Pydocs
+from gpuday.data.sources.synthetic import Synthetic
+
+
+def parse_source(text: str, *, documents: Separator = "blank") -> Source:
+    """The source that SRC names: a file, folder or glob; `hub:NAME[:config[:split]]`; `pydocs`; `synthetic[:WORDS]`.
+
+    `documents` says what separates documents in txt files. Raises UsageError for a malformed SRC; whether a file
+    exists is found when it is read. A folder that is called `pydocs` is given as `./pydocs`.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "pydocs":
+        return Pydocs()
+    if kind == "synthetic":
+        if not rest:
+            return Synthetic()
+        if not rest.isdecimal() or int(rest) == 0:
+            raise UsageError(f"{text!r} names no corpus", fix="write synthetic:WORDS, for example synthetic:20000")
+        return Synthetic(words=int(rest))
+    if kind == "hub":
+        name, *more = rest.split(":")
+        if not name or len(more) > 2:
+            raise UsageError(f"{text!r} names no corpus", fix="write hub:NAME[:CONFIG[:SPLIT]]")
+        config, split = [*more, "", ""][:2]
+        return Hub(name=name, config=config, split=split or "train")
+    if not text:
+        raise UsageError("the corpus has no name", fix="name a file, a folder, a glob, hub:NAME, or pydocs")
+    return Files(path=text, separator=documents)

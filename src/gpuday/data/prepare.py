@@ -1,0 +1,376 @@
+"""Text in, a folder of packed tokens out. Everything here is free: it happens before the budget's clock starts."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import tokenizers
+import xxhash
+
+from gpuday.core.config import fingerprint, to_dict
+from gpuday.core.errors import DataError, UsageError
+from gpuday.core.rundir import fsync_folder, read_json, write_json
+from gpuday.data.corpus import parse_source
+from gpuday.data.document import Document, Drop, DropCounter
+from gpuday.data.filters import Filter
+from gpuday.data.heldout import GroupCensus, HeldoutGroups, SharedLines, collect
+from gpuday.data.normalize import Normalizer
+from gpuday.data.orders import Order
+from gpuday.data.orders.random import Random
+from gpuday.data.packing import ShardPacker, concatenate
+from gpuday.data.records import Separator
+from gpuday.data.sources import Source
+from gpuday.data.tokenfile import TokenStore, TokenWriter
+from gpuday.data.tokenizer import TextTokenizer, adopt_tokenizer, train_tokenizer
+from gpuday.data.words import WordQuestion, write_words
+
+FORMAT = 1
+SHARD_CHARACTERS = 64 << 20  # of text, so that shards do not depend on the tokenizer or on the engine
+_BATCH_CHARACTERS = 4 << 20  # encodings cost about 100 bytes a token while they live
+_BATCH_DOCUMENTS = 4096
+_REPORT_SECONDS = 1.0
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What a run is trained on."""
+
+    corpus: tuple[str, ...] = ("pydocs",)
+    """Sources, each a SRC of the command line, read in this order."""
+    heldout: tuple[str, ...] = ()
+    """Sources of held-out text; empty to split it off the corpus."""
+    documents: Separator = "blank"
+    """What separates documents in txt files: nothing, the line end, or a blank line."""
+    normalizer: Normalizer = "light"
+    """What happens to text before it is tokenized; a tokenizer from a file keeps its own."""
+    tokenizer: str = "bpe"
+    """`bpe`, `wordpiece`, or the path of a tokenizer.json."""
+    vocab: int = 8192
+    """Vocabulary size in ids, a multiple of 64; a tokenizer from a file keeps its own."""
+    length: int = 128
+    """Tokens in a row."""
+    cls: bool = False
+    """Whether `<cls>` stands before every document."""
+    sep: bool = True
+    """Whether `<sep>` stands after every document."""
+    filters: tuple[Filter, ...] = ()
+    """Rules for training documents, asked in this order."""
+    order: Order = field(default_factory=Random)
+    """In which order rows are read."""
+    heldout_characters: int = 800_000
+    """Size of the held-out text, about 200,000 tokens; at most 5% of a small corpus."""
+    tokenizer_characters: int = 100_000_000
+    """The tokenizer is trained on a sample of about this size, spread evenly over the corpus."""
+    seed: int = 0
+    """Seed of that sample."""
+
+    def __post_init__(self) -> None:
+        if not self.corpus:
+            raise UsageError("no corpus is given", where="corpus", fix='name one, for example "pydocs"')
+        if self.vocab % 64 or self.vocab <= 0:
+            raise UsageError(f"vocab is {self.vocab}", where="vocab", fix="give a multiple of 64, at least 320")
+        if self.length < 8:
+            raise UsageError(f"length is {self.length}", where="length", fix="give at least 8 tokens")
+        if self.heldout_characters < 1 or self.tokenizer_characters < 1:
+            raise UsageError("a size in characters is not positive", where="data", fix="give a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """A prepared folder, opened."""
+
+    folder: Path
+    tokenizer: TextTokenizer
+    train: TokenStore
+    heldout: TokenStore
+    words: WordQuestion
+    manifest: dict[str, Any]
+    reused: bool = False
+
+    @classmethod
+    def open(cls, folder: Path, *, reused: bool = True) -> "PreparedData":
+        """Open what `prepare` wrote. Raises DataError naming what is missing or damaged."""
+        return cls(
+            folder=folder,
+            tokenizer=TextTokenizer.load(folder / "tokenizer.json"),
+            train=TokenStore.open(folder / "train.tok"),
+            heldout=TokenStore.open(folder / "heldout.tok"),
+            words=WordQuestion.open(folder / "heldout.words"),
+            manifest=read_json(folder / "manifest.json"),
+            reused=reused,
+        )
+
+
+def prepare(config: DataConfig, cache: Path, *, progress: Progress | None = None) -> PreparedData:
+    """Read, split, train the tokenizer, encode, filter, pack and score; write `<cache>/<fingerprint>/` in one step.
+
+    The same config on the same inputs is found there and opened (`reused`). Of two processes that want it, one works
+    and the other waits. `progress` is called as `progress(event, **fields)`. Raises DataError for text that cannot
+    be used, and for a corpus of less than one row.
+    """
+    report = progress or _silent
+    job = _Job(config, report)
+    key = job.fingerprint()
+    cache.mkdir(parents=True, exist_ok=True)
+    target = cache / key
+    with _locked(cache / f".{key}.lock", report):
+        reused = target.exists()
+        if not reused:
+            temporary = cache / f".{key}.tmp"
+            shutil.rmtree(temporary, ignore_errors=True)  # of a killed process: we hold the lock
+            temporary.mkdir()
+            try:
+                job.run(temporary, key)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            os.rename(temporary, target)
+            fsync_folder(cache)
+        prepared = PreparedData.open(target, reused=reused)
+        score = config.order.score()
+        if score is not None and not prepared.train.has_scores(score.name):
+            report("stage", stage="score", order=score.name)
+            prepared.train.write_scores(score.name, score.compute(prepared.train, prepared.tokenizer))
+    report("prepared", folder=str(target), reused=reused, **prepared.manifest["counts"])
+    return prepared
+
+
+class _Job:
+    """One preparation: the passes over the text, and what they count."""
+
+    def __init__(self, config: DataConfig, report: Progress) -> None:
+        self._config, self._report = config, report
+        self._corpus = [parse_source(text, documents=config.documents) for text in config.corpus]
+        self._heldout = [parse_source(text, documents=config.documents) for text in config.heldout]
+        self._inputs: dict[str, Any] = {
+            "corpus": [source.fingerprint() for source in self._corpus],
+            "heldout": [source.fingerprint() for source in self._heldout],
+        }
+        if config.tokenizer not in ("bpe", "wordpiece"):
+            try:
+                raw = Path(config.tokenizer).read_bytes()
+            except OSError as error:
+                raise DataError(
+                    f"cannot read the tokenizer {config.tokenizer}: {error.strerror}",
+                    fix="give bpe, wordpiece or the path of a tokenizer.json",
+                ) from error
+            self._inputs["tokenizer"] = xxhash.xxh3_128_hexdigest(raw)
+        self._drops = DropCounter()
+        self._seconds: dict[str, float] = {}
+
+    def fingerprint(self) -> str:
+        """Of the format, the inputs, and the config without paths (the inputs stand for them) and without the order
+        (its scores are added to what is there)."""
+        knobs = to_dict(self._config)
+        for key in ("corpus", "heldout", "order", *(["tokenizer"] if "tokenizer" in self._inputs else [])):
+            del knobs[key]
+        return fingerprint({"format": FORMAT, "config": knobs, "inputs": self._inputs})
+
+    def run(self, folder: Path, key: str) -> None:
+        """Write everything into an empty folder."""
+        config = self._config
+        with self._stage("count"):
+            census = self._census(self._corpus, self._drops)
+            if not census.documents:
+                raise DataError("the corpus holds no text", where=", ".join(config.corpus), fix="give other files")
+            groups, heldout = self._split(census)
+        with self._stage("tokenizer"):
+            tokenizer, unused, heldout = self._tokenizer(census, groups, heldout)
+            tokenizer.save(folder / "tokenizer.json")
+        shared = SharedLines(heldout)
+        with self._stage("encode"), self._writer(folder / "train.tok", tokenizer) as writer:
+            self._encode(self._train(groups, shared), tokenizer, writer, "train", config.filters)
+            train = writer.finish()
+        with self._stage("heldout"):
+            kept = list(shared.without(heldout, self._drops))
+            with self._writer(folder / "heldout.tok", tokenizer) as writer:
+                self._encode(iter(kept), tokenizer, writer, "heldout", ())
+                held = writer.finish()
+            write_words(
+                folder / "heldout.words", kept, tokenizer, length=config.length, cls=config.cls, sep=config.sep,
+                drops=self._drops,
+            )  # fmt: skip
+        for name, store in (("training", train), ("held-out", held)):
+            if not len(store):
+                dropped = "; ".join(f"{stage}: {reason} ({count:,})" for stage, reason, count in self._drops)
+                raise DataError(
+                    f"the {name} text has less than one row of {config.length} tokens",
+                    where=f"dropped before: {dropped}" if dropped else "",
+                    fix="give more text, or a smaller length",
+                )
+        self._drops.write(folder / "drops.json")
+        manifest = {
+            "format": FORMAT,
+            "fingerprint": key,
+            "config": to_dict(config),
+            "inputs": self._inputs,
+            "libraries": {"tokenizers": tokenizers.__version__},
+            "counts": {
+                "documents": census.documents,
+                "characters": census.characters,
+                "train_documents": train.index["documents"],
+                "train_rows": len(train),
+                "train_tokens": train.index["tokens"],
+                "heldout_documents": len(kept),
+                "heldout_characters": sum(len(d.text) for d in kept),
+                "heldout_rows": len(held),
+                "heldout_tokens": held.index["tokens"],
+                "dropped": {f"{stage}: {reason}": count for stage, reason, count in self._drops},
+            },
+            "tokenizer": {
+                "fingerprint": tokenizer.fingerprint,
+                "vocab_size": tokenizer.vocab_size,
+                "unused": unused,
+                "normalizer": tokenizer.normalizer,
+            },
+            "seconds": {name: round(value, 3) for name, value in self._seconds.items()},
+        }
+        write_json(folder / "manifest.json", manifest)
+
+    def _census(self, sources: list[Source], drops: DropCounter) -> GroupCensus:
+        census = GroupCensus()
+        for document in self._reported(_documents(sources, drops)):
+            census.add(document)
+        return census
+
+    def _split(self, census: GroupCensus) -> tuple[HeldoutGroups | None, list[Document]]:
+        """(groups to hold out of the corpus, held-out documents if they come from elsewhere)."""
+        size = self._config.heldout_characters
+        if not self._heldout:
+            return census.choose(size), []
+        own = self._census(self._heldout, self._drops)
+        if not own.documents:
+            where = ", ".join(self._config.heldout)
+            raise DataError("the held-out sources hold no text", where=where, fix="give other files")
+        groups = own.choose(size, max_share=1)
+        chosen = (d for d in _documents(self._heldout, DropCounter()) if d in groups)
+        return None, collect(chosen, size, self._drops)
+
+    def _tokenizer(
+        self, census: GroupCensus, groups: HeldoutGroups | None, heldout: list[Document]
+    ) -> tuple[TextTokenizer, int, list[Document]]:
+        """(tokenizer, its unused ids, held-out documents); one pass serves both."""
+        config, found = self._config, list[Document]()
+        share = min(1.0, config.tokenizer_characters / census.characters)
+
+        def sample() -> Iterator[str]:
+            for document in self._reported(_documents(self._corpus, DropCounter())):
+                if groups is not None and document in groups:
+                    found.append(document)
+                elif _hash_share(document.id, config.seed) < share:
+                    yield document.text
+
+        if "tokenizer" in self._inputs:
+            if groups is not None:
+                found.extend(d for d in _documents(self._corpus, DropCounter()) if d in groups)
+            tokenizer, unused = adopt_tokenizer(Path(config.tokenizer))
+        else:
+            kind = cast(Literal["bpe", "wordpiece"], config.tokenizer)
+            tokenizer, unused = train_tokenizer(sample(), kind=kind, normalizer=config.normalizer, vocab=config.vocab)
+        if unused:
+            self._drops.add("tokenizer", Drop("vocabulary entries that the corpus could not fill"), times=unused)
+        return tokenizer, unused, heldout or collect(found, config.heldout_characters, self._drops)
+
+    def _train(self, groups: HeldoutGroups | None, shared: SharedLines) -> Iterator[Document]:
+        for document in self._reported(_documents(self._corpus, DropCounter())):
+            if groups is None or document not in groups:
+                shared.see(document)
+                yield document
+
+    def _writer(self, folder: Path, tokenizer: TextTokenizer) -> TokenWriter:
+        return TokenWriter(
+            folder, length=self._config.length, vocab_size=tokenizer.vocab_size, vocabulary=tokenizer.fingerprint
+        )
+
+    def _encode(
+        self,
+        documents: Iterator[Document],
+        tokenizer: TextTokenizer,
+        writer: TokenWriter,
+        stage: str,
+        filters: tuple[Filter, ...],
+    ) -> None:
+        """Encode in batches, filter, pack and write; a shard ends with its size in characters or with its source."""
+        first = tokenizer.cls_id if self._config.cls else None
+        last = tokenizer.sep_id if self._config.sep else None
+        packer = ShardPacker(self._config.length)
+        for batch, ends_shard in _batched(documents):
+            kept = []
+            for document, ids in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
+                reason = next(filter(None, (f(document, ids) for f in filters)), None) if ids else "no tokens"
+                if reason is None:
+                    kept.append(ids)
+                else:
+                    self._drops.add(stage, Drop(reason, document.text))
+            rows = packer.add(*concatenate(kept, first=first, last=last))
+            if len(rows):
+                writer.append(rows)
+            if ends_shard:
+                starts, rest = packer.finish()
+                writer.end_shard(batch[-1].source, starts)
+                self._drops.add(stage, Drop("tokens after the last whole row of a shard"), times=rest)
+                packer = ShardPacker(self._config.length)
+
+    def _reported(self, documents: Iterator[Document]) -> Iterator[Document]:
+        count, characters, last = 0, 0, time.monotonic()
+        for document in documents:
+            count, characters = count + 1, characters + len(document.text)
+            if count % 64 == 0 and time.monotonic() - last > _REPORT_SECONDS:
+                last = time.monotonic()
+                self._report("progress", documents=count, characters=characters)
+            yield document
+
+    @contextlib.contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self._report("stage", stage=name)
+        start = time.monotonic()
+        yield
+        self._seconds[name] = time.monotonic() - start
+
+
+def _documents(sources: list[Source], drops: DropCounter) -> Iterator[Document]:
+    for source in sources:
+        yield from source.documents(drops)
+
+
+def _batched(documents: Iterator[Document]) -> Iterator[tuple[list[Document], bool]]:
+    """(documents, whether a shard ends after them). Batches bound memory; shards follow from the documents alone."""
+    batch, in_batch, in_shard = list[Document](), 0, 0
+    for document in documents:
+        if batch and (document.source != batch[-1].source or in_shard >= SHARD_CHARACTERS):
+            yield batch, True
+            batch, in_batch, in_shard = [], 0, 0
+        elif in_batch >= _BATCH_CHARACTERS or len(batch) >= _BATCH_DOCUMENTS:
+            yield batch, False
+            batch, in_batch = [], 0
+        batch.append(document)
+        in_batch += len(document.text)
+        in_shard += len(document.text)
+    if batch:
+        yield batch, True
+
+
+def _hash_share(identity: str, seed: int) -> float:
+    return xxhash.xxh3_64_intdigest(identity.encode(), seed=seed & (2**64 - 1)) / 2**64
+
+
+@contextlib.contextmanager
+def _locked(path: Path, report: Progress) -> Iterator[None]:
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting", lock=str(path))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _silent(event: str, **fields: Any) -> None:
+    pass

@@ -1,0 +1,1 @@
+"""Evaluation of a trained run: fine-tuning on tasks, word bits per byte, and filled masks."""

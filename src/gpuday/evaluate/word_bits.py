@@ -1,0 +1,95 @@
+"""Word bits per byte: how many bits a masked word of the held-out text costs, over the bytes it has.
+
+The question is fixed by the raw text (see `gpuday.data.words`), so that it compares runs with different tokenizers,
+as long as they share the normaliser: its name stands in the answer, and `comparable` refuses to mix them.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from gpuday.core.errors import DataError
+from gpuday.data.words import WordQuestion
+from gpuday.models.heads import MaskedLM
+from gpuday.train.trained import Trained
+
+ROWS = 32  # in a forward pass
+POSITIONS = 1024  # whose logits exist in fp32 at a time: 128 MiB at a vocabulary of 32,768
+
+
+def word_bits(trained: Trained) -> dict[str, Any]:
+    """The answer of a run on its own held-out text, as plain values for summary.json; see `answer`."""
+    question = WordQuestion.open(trained.run.data / "heldout.words")
+    if question.vocabulary != trained.tokenizer.fingerprint:
+        raise DataError(
+            "the held-out words were written with another tokenizer",
+            where=str(trained.run.data / "heldout.words"),
+            fix="prepare the data again",
+        )
+    return answer(trained.model, question, trained.device)
+
+
+def answer(model: MaskedLM, question: WordQuestion, device: torch.device) -> dict[str, Any]:
+    """Total -log2 p of the masked tokens over the raw UTF-8 bytes of their words, overall and by source.
+
+    `skipped` counts chosen words that no model is asked for. The model computes in the dtype it is set to.
+    """
+    if question.total_bytes == 0:
+        raise DataError("the held-out text has no words to ask for", fix="hold out more text")
+    bits = row_bits(model, question, device)
+    if not np.isfinite(bits).all():
+        raise DataError("the model gives a held-out word no probability", fix="look at the run's held-out loss")
+    sources = {
+        name: float(bits[here].sum() / question.row_bytes[here].sum())
+        for i, name in enumerate(question.sources)
+        if (here := question.row_source == i).any()
+    }
+    return {
+        "word_bits_per_byte": float(bits.sum() / question.total_bytes),
+        "word_bits_per_byte_by_source": sources,
+        "bytes": question.total_bytes,
+        "tokens": int(question.is_target.sum()),
+        "normalizer": question.normalizer,
+        "text_fingerprint": question.text_fingerprint,
+        "skipped": dict(question.skipped),
+    }
+
+
+def comparable(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """Why two answers cannot be compared, or '' when they can."""
+    if a["normalizer"] != b["normalizer"]:
+        return f"normalisers differ ({a['normalizer']}, {b['normalizer']}): one has fewer characters to predict"
+    if a["text_fingerprint"] != b["text_fingerprint"]:
+        return "the held-out words differ"
+    return ""
+
+
+@torch.inference_mode()
+def row_bits(model: MaskedLM, question: WordQuestion, device: torch.device) -> NDArray[np.float64]:
+    """-log2 p of the masked tokens, summed by row: float64 [R]."""
+    was_training = model.training
+    model.eval()
+    totals = np.zeros(len(question.ids))
+    # By length: rows are cut where another word or source did not fit, and padding costs as much as text.
+    lengths = (question.labels != question.pad_id).sum(axis=1)
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), ROWS):
+        rows = order[start : start + ROWS]
+        width = int(lengths[rows].max())
+        targets = question.is_target[rows, :width]
+        ids = torch.from_numpy(question.ids[rows, :width]).to(device)
+        hidden = model.encoder(ids, ids != question.pad_id)
+        positions = torch.from_numpy(np.flatnonzero(targets)).to(device)
+        labels = torch.from_numpy(question.labels[rows, :width][targets]).to(device)
+        pieces = [
+            F.cross_entropy(model.predict(hidden, at).float(), label, reduction="none")
+            for at, label in zip(positions.split(POSITIONS), labels.split(POSITIONS), strict=True)
+        ]
+        nats = torch.cat(pieces).double().cpu().numpy()
+        totals[rows] = np.bincount(np.nonzero(targets)[0], nats, minlength=len(rows)) / math.log(2)
+    model.train(was_training)
+    return totals

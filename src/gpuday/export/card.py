@@ -1,0 +1,149 @@
+"""The model card of an exported folder, from the run's own files: nothing in it that they do not say."""
+
+import json
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+import jinja2
+
+_TEMPLATE = """\
+---
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [encoder, masked-language-modelling, {{ export.kind }}, gpuday]
+---
+# {{ name }}
+
+A transformer encoder trained **from scratch** by masked-language modelling with gpuday: recipe `{{ recipe.preset }}`,
+size `{{ recipe.size }}`, within a budget of {{ budget }}. It is a native `{{ export.kind }}` model: no remote code.
+
+## Use
+
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH")
+model = AutoModelForMaskedLM.from_pretrained("PATH")
+```
+
+`AutoModelForSequenceClassification` loads the same folder with a new head, ready for fine-tuning. `model.safetensors`
+is fp32.
+
+## Facts
+
+| | |
+|---|---|
+{%- for label, value in facts %}
+| {{ label }} | {{ value }} |
+{%- endfor %}
+{%- if scores %}
+
+## Scores
+
+Fine-tuned by protocol {{ protocol }}; median over seeds.
+
+| task | metric | score | seeds | spread | without an encoder |
+|---|---|---|---|---|---|
+{%- for row in scores %}
+| {{ row | join(" | ") }} |
+{%- endfor %}
+{%- endif %}
+
+## Limits
+
+- Rows of at most {{ export.max_length }} tokens: longer ones were never trained{{ cut }}.
+- It predicts masked tokens; every other use needs fine-tuning.
+- It knows what its training text says and nothing else, biases and errors of that text included.
+
+<details><summary>The whole recipe</summary>
+
+```json
+{{ recipe_json }}
+```
+
+</details>
+"""
+
+# What the card tells, where summary.json has it, and how it is written.
+_FACTS = (
+    ("Parameters", "model.parameters", "{:,.0f}"),
+    ("Vocabulary", "model.vocabulary", "{:,.0f}"),
+    ("Tokens seen", "train.tokens", "{:,.0f}"),
+    ("Optimizer steps", "train.steps", "{:,.0f}"),
+    ("Passes over the text", "train.epochs", "{:.3g}"),
+    ("Training FLOPs", "train.flops", "{:.3g}"),
+    ("Seconds used", "clock.used_seconds", "{:,.1f}"),
+    ("Device", "device", "{}"),
+    ("Energy", "energy_joules", "{:,.0f} J"),
+    ("Held-out loss, nats per masked token", "heldout.nats_per_token", "{:.4f}"),
+    ("Held-out word bits per byte", "heldout.word_bits_per_byte", "{:.4f}"),
+    ("Recipe fingerprint", "recipe_fingerprint", "`{}`"),
+    ("Seed", "seed", "{}"),
+)
+
+
+def write_card(*, name: str, recipe: dict[str, Any], summary: dict[str, Any], export: dict[str, Any]) -> str:
+    """Markdown from recipe.json, summary.json (what is missing there is missing here) and the export's own section."""
+    facts = [("Training text", _sources(recipe))] if _sources(recipe) else []
+    for label, path, form in _FACTS:
+        value = _at(summary, path)
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            facts.append((label, _cell(form.format(value))))
+    parity = (
+        f"{export['parity_max_abs']:.2g} (largest difference of a logit, fp32, transformers {export['transformers']})"
+    )
+    facts += [("Longest row", f"{export['max_length']} tokens"), ("Equal to the trained model within", parity)]
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 (not HTML)
+    return environment.from_string(_TEMPLATE, template_class=jinja2.Template).render(
+        name=name,
+        recipe=recipe,
+        recipe_json=json.dumps(_without_folders(recipe), indent=2),
+        budget=_budget(recipe["budget"]),
+        export=export,
+        facts=facts,
+        scores=list(_scores(summary)),
+        protocol=_cell(str(_at(summary, "scores.protocol"))),
+        cut=", and its table of positions ends there" if export["kind"] == "bert" else "",
+    )
+
+
+def _budget(budget: dict[str, Any]) -> str:
+    amount = float(budget["amount"])
+    if budget["unit"] != "seconds":
+        return f"{amount:,.4g} {budget['unit']}"
+    return f"{amount / 3600:.4g} hours" if amount >= 3600 else f"{amount / 60:.4g} minutes"
+
+
+def _sources(recipe: dict[str, Any]) -> str:
+    """The corpus as the recipe names it; of a path only the last part, since folders tell of their owner."""
+    corpus = recipe.get("data", {}).get("corpus") or []
+    return _cell(", ".join(name if name.startswith("hub:") else PurePath(name).name for name in corpus))
+
+
+def _without_folders(value: Any) -> Any:
+    """The recipe with absolute paths cut to their last part."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+
+
+def _at(values: Any, path: str) -> Any:
+    for key in path.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def _scores(summary: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row for each task: name, metric, median, seeds, spread, and the same metric's value without an encoder."""
+    for name, task in (_at(summary, "scores.tasks") or {}).items():
+        baselines = ", ".join(f"{how} {value:.3f}" for how, value in task["baseline"].items())
+        metric = task["metric"] + (" (part of the official rows)" if task["partial"] else "")
+        row = (name, metric, f"{task['median']:.3f}", str(task["n"]), f"{task['spread']:.3f}", baselines)
+        yield tuple(_cell(value) for value in row)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

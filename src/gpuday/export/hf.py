@@ -1,0 +1,130 @@
+"""A trained run as a Hugging Face folder, in the native class that holds its recipe exactly, or why none does.
+
+The folder is built beside its place, loaded there as any user would load it, compared with the trained model, and only
+then moved into place: a folder that is there has passed.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from gpuday.core import config
+from gpuday.core.errors import UsageError
+from gpuday.core.rundir import fsync_folder, read_json, write_atomic, write_json
+from gpuday.export.bert import BERT
+from gpuday.export.card import write_card
+from gpuday.export.modernbert import MODERNBERT
+from gpuday.export.native import Native, Specials
+from gpuday.export.parity import check_model
+from gpuday.export.tokenizer import check_tokenizer, write_tokenizer
+from gpuday.models.encoder import EncoderConfig
+from gpuday.train.trained import Trained, load_trained
+
+NATIVES: tuple[Native, ...] = (MODERNBERT, BERT)
+CARD = "README.md"
+FILES = {
+    CARD,
+    "config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+
+
+def export(run: Path | Trained, folder: Path | None = None) -> dict[str, Any]:
+    """Write a run's model to `folder` (by default the run's `model/`) and return the summary's `export` section.
+
+    {kind: "modernbert" | "bert", parity_max_abs, rows, max_length, folder, transformers, obstacles: {}, reason: ""}.
+    Where no native class holds the recipe nothing is written, kind, parity_max_abs and folder are None, and `obstacles`
+    says for each class which axes do not fit. Raises ParityError, an internal fault, when the folder is not the model,
+    and UsageError when `folder` exists and holds anything but an earlier export.
+    """
+    import transformers
+
+    trained = run if isinstance(run, Trained) else load_trained(run)
+    place = trained.run.model if folder is None else folder
+    native, obstacles = choose(trained.model.config)
+    section: dict[str, Any] = {
+        "kind": None,
+        "parity_max_abs": None,
+        "rows": 0,
+        "max_length": trained.model.length,
+        "folder": None,
+        "transformers": transformers.__version__,
+        "obstacles": obstacles,
+        "reason": reason(obstacles),
+    }
+    if native is None:
+        return section
+    building, old = (place.with_name(f".{place.name}.{stage}") for stage in ("new", "old"))
+    if old.exists() and not place.exists():
+        os.replace(old, place)  # a kill came between the two renames of `_publish`
+    _check_replaceable(place)
+    for leftover in (building, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        _write(trained, native, building)
+        check_tokenizer(trained.tokenizer, building)
+        section |= check_model(trained.model, building)
+        section |= {"kind": native.kind, "folder": os.fspath(place), "obstacles": {}, "reason": ""}
+        _write_card(trained, section, building)
+        _publish(building, place, old)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return section
+
+
+def choose(encoder: EncoderConfig) -> tuple[Native | None, dict[str, list[str]]]:
+    """The first native class that holds the config, or None; and for each class that does not, its obstacles."""
+    obstacles = {native.kind: native.obstacles(encoder) for native in NATIVES}
+    chosen = next((native for native in NATIVES if not obstacles[native.kind]), None)
+    return chosen, {kind: found for kind, found in obstacles.items() if found}
+
+
+def reason(obstacles: dict[str, list[str]]) -> str:
+    """One sentence for the screen."""
+    return "; ".join(f"not {kind}: {', '.join(found)}" for kind, found in obstacles.items())
+
+
+def _write(trained: Trained, native: Native, folder: Path) -> None:
+    """config.json, model.safetensors and the tokenizer's files."""
+    import transformers
+
+    model, tokenizer = trained.model, trained.tokenizer
+    specials = Specials(pad=tokenizer.pad_id, cls=tokenizer.cls_id, sep=tokenizer.sep_id)
+    write_json(folder / "config.json", native.config(model, specials, version=transformers.__version__))
+    save_file(native.weights(model), folder / "model.safetensors", metadata={"format": "pt"})
+    write_tokenizer(tokenizer, folder, length=model.length)
+
+
+def _write_card(trained: Trained, section: dict[str, Any], folder: Path) -> None:
+    summary = read_json(trained.run.summary) if trained.run.summary.exists() else {}
+    recipe = config.to_dict(trained.recipe)
+    text = write_card(name=trained.run.root.resolve().name, recipe=recipe, summary=summary, export=section)
+    write_atomic(folder / CARD, text.encode())
+
+
+def _check_replaceable(place: Path) -> None:
+    """What stands at `place` will be deleted: refuse all but an empty folder and an earlier export."""
+    if not place.exists():
+        return
+    found = {path.name for path in place.iterdir()} if place.is_dir() else {""}
+    if found and not (found <= FILES and CARD in found and "gpuday" in (place / CARD).read_text(encoding="utf-8")):
+        raise UsageError(f"{place} exists and is not an earlier export", fix="name a new folder, or empty this one")
+
+
+def _publish(building: Path, place: Path, old: Path) -> None:
+    """Move a finished folder into its place, durably; an older export there gives way as a whole."""
+    with open(building / "model.safetensors", "rb") as file:  # the others are synced as they are written
+        os.fsync(file.fileno())
+    fsync_folder(building)
+    if place.exists():
+        os.replace(place, old)  # a folder that is not empty cannot be replaced in one step
+    os.replace(building, place)
+    fsync_folder(place.parent)
+    shutil.rmtree(old, ignore_errors=True)

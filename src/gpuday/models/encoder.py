@@ -1,0 +1,130 @@
+"""The encoder: token ids to hidden states, its parts and axes chosen by one frozen config.
+
+Shapes: B rows, L positions, D width, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gpuday.core.errors import UsageError
+from gpuday.models.feedforward import FeedForward
+from gpuday.models.feedforward.geglu import Geglu
+from gpuday.models.linear import Embedding
+from gpuday.models.mixers import Mixer, Place
+from gpuday.models.mixers.softmax import Softmax
+from gpuday.models.norm import Norm
+from gpuday.models.position import AddedPositions
+from gpuday.models.shapes import Shape
+from gpuday.models.shapes.plain import Plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """An encoder but for its vocabulary and length, which the data decides."""
+
+    width: int = 256
+    """Width D of the residual stream."""
+    shape: Shape = Plain(layers=4)
+    """How blocks follow one another."""
+    mixer: Mixer = Softmax()
+    """What mixes positions."""
+    feedforward: FeedForward = Geglu()
+    """The position-wise network."""
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    """Kind of every norm."""
+    norm_eps: float = 1e-5
+    """Added to the variance (layernorm) or mean square (rmsnorm)."""
+    norm_bias: bool = False
+    """Whether norms learn a shift beside their scale."""
+    placement: Literal["pre", "post"] = "pre"
+    """Norm before each layer inside the residual, or after the sum."""
+    position: Literal["learned", "sinusoidal", "scaled_sinusoidal", "rotary"] = "rotary"
+    """Where positions come from."""
+    embedding_norm: bool = True
+    """A norm on the embedding."""
+    first_norm: bool = True
+    """Whether block 0 norms its mixer's input; ModernBERT does not, its embedding being normed already."""
+    final_norm: bool = True
+    """A norm after the last block."""
+    bias: bool = False
+    """Biases in the blocks' linear layers."""
+    dropout: float = 0.0
+    """Dropout probability on embedding, attention and both residual branches while training."""
+    head_transform: bool = True
+    """A dense layer, GELU and norm between hidden state and decoder."""
+    head_bias: bool = False
+    """A bias in that dense layer."""
+    decoder_bias: bool = False
+    """A bias for every vocabulary entry."""
+    tied: bool = True
+    """Whether the decoder is the embedding table."""
+    init: Literal["normal"] = "normal"
+    """Distribution of matrices and embeddings."""
+    init_std: float = 0.02
+    """Its standard deviation."""
+    zero_output: bool = False
+    """Start the matrices that write into the residual stream at zero, so that every block starts as the identity."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.width % 2:
+            raise UsageError(f"width {self.width} is not a positive even number", where="model.width", fix="e.g. 256")
+        if not 0.0 <= self.dropout < 1.0:
+            raise UsageError(f"dropout {self.dropout} is not in [0, 1)", where="model.dropout", fix="e.g. 0.1")
+
+    def place(self, layer: int, length: int) -> Place:
+        return Place(
+            width=self.width,
+            layer=layer,
+            length=length,
+            bias=self.bias,
+            rotary=self.position == "rotary",
+            dropout=self.dropout,
+        )
+
+    def build_norm(self) -> Norm:
+        return Norm(self.width, kind=self.norm, eps=self.norm_eps, bias=self.norm_bias)
+
+
+class Block(nn.Module):
+    """(x [B, L, D], mask [B, L] or None) -> [B, L, D]: a mixer and a feed-forward network, each with its residual."""
+
+    def __init__(self, config: EncoderConfig, layer: int, length: int) -> None:
+        super().__init__()
+        post = config.placement == "post"
+        self.post = post
+        self.mixer = config.mixer.build(config.place(layer, length))
+        self.feedforward = config.feedforward.build(config.width, bias=config.bias, dropout=0.0)
+        self.mixer_norm = config.build_norm() if post or config.first_norm or layer > 0 else nn.Identity()
+        self.feedforward_norm = config.build_norm()
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.post:
+            x = self.mixer_norm(x + self.dropout(self.mixer(x, mask)))
+            return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        x = x + self.dropout(self.mixer(self.mixer_norm(x), mask))
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+
+
+class Encoder(nn.Module):
+    """ids [B, L] int64, mask [B, L] bool or None (True = a real token) -> hidden states [B, L, D] in `dtype`."""
+
+    def __init__(self, config: EncoderConfig, *, vocab: int, length: int) -> None:
+        super().__init__()
+        self.config, self.vocab, self.length = config, vocab, length
+        self.dtype = torch.float32
+        self.embedding = Embedding(vocab, config.width)
+        added = config.position != "rotary"
+        self.positions = AddedPositions(length, config.width, kind=config.position) if added else nn.Identity()
+        self.embedding_norm = config.build_norm() if config.embedding_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+        self.stack = config.shape.build(lambda layer: Block(config, layer, length))
+        self.final_norm = config.build_norm() if config.final_norm else nn.Identity()
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.positions(self.embedding(ids, self.dtype))
+        x = self.dropout(self.embedding_norm(x))
+        return self.final_norm(self.stack(x, mask))

@@ -1,0 +1,36 @@
+"""Blocks one after another, each with its own weights (Vaswani et al., arXiv 1706.03762)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from gpuday.models.shapes import Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain(Shape):
+    """`layers` blocks in a row."""
+
+    layers: int = 4
+    """Number of blocks."""
+
+    @property
+    def depth(self) -> int:
+        return self.layers
+
+    def build(self, block: Callable[[int], nn.Module]) -> nn.Module:
+        return PlainStack([block(i) for i in range(self.layers)])
+
+
+class PlainStack(nn.Module):
+    """(x [B, L, D], mask [B, L] or None) -> [B, L, D]."""
+
+    def __init__(self, blocks: list[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        for block in self.blocks:
+            x = block(x, mask)
+        return x

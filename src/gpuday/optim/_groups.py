@@ -1,0 +1,51 @@
+"""Weight decay groups, and a stepper around any torch optimizer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpuday.optim import Named, Stepper
+
+
+def decay_groups(parameters: Sequence[Named], *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for a torch optimizer: matrices and tables decay, vectors (norms, biases, scalars) do not."""
+    decayed = [p.tensor for p in parameters if p.role != "vector"]
+    kept = [p.tensor for p in parameters if p.role == "vector"]
+    groups = [(decayed, weight_decay), (kept, 0.0)]
+    return [{"params": tensors, "peak": lr, "lr": lr, "weight_decay": wd} for tensors, wd in groups if tensors]
+
+
+class TorchStepper(Stepper):
+    """Any `torch.optim.Optimizer` whose groups carry their peak rate under `peak`."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[Named]) -> None:
+        self._optimizer = optimizer
+        self._names: dict[Tensor, str] = {p.tensor: p.name for p in parameters}
+
+    def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * multiplier
+        self._optimizer.step()
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        yield
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            f"{self._names[parameter]}/{key}": torch.as_tensor(value)
+            for parameter, values in self._optimizer.state.items()
+            for key, value in values.items()
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        by_name = {name: tensor for tensor, name in self._names.items()}
+        for full, value in state.items():
+            name, _, key = full.rpartition("/")
+            if name not in by_name:
+                continue  # another stepper's share of the same checkpoint
+            parameter = by_name[name]
+            self._optimizer.state[parameter][key] = value.to(parameter.device) if value.dim() else value.clone()

@@ -1,0 +1,24 @@
+"""Presets: functions of size and budget that return a recipe; their docstrings hold command, device, time and score."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+from gpuday.core.clock import Budget
+from gpuday.core.errors import UsageError, nearest
+from gpuday.recipe import Recipe
+
+Preset = Callable[[str, Budget], Recipe]
+
+
+def names() -> list[str]:
+    """Names of all presets: the modules of this folder that hold a function of their own name."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name != "sizes")
+
+
+def find(name: str) -> Preset:
+    """The preset function called `name`. Raises UsageError with the nearest match."""
+    if name not in names():
+        raise UsageError(f"no preset is called {name!r}", where="PRESET", fix=nearest(name, names()))
+    preset: Preset = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    return preset

@@ -1,0 +1,27 @@
+"""Signals that ask for an end: the loop finishes the present step, saves, and leaves."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class Signals:
+    """Inside the block `received` holds the name of the first signal that came; the handlers before are put back."""
+
+    def __init__(self) -> None:
+        self.received = ""
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        for number in WATCHED:
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or signal.Signals(number).name

@@ -1,0 +1,112 @@
+"""The sections of summary.json that training knows: clock, train, model, held-out loss, compliance with the rules."""
+
+import itertools
+import statistics
+from typing import Any
+
+from gpuday.core import config
+from gpuday.core.clock import Clock
+from gpuday.core.journal import Start, Step, attempts, read, surviving
+from gpuday.core.rundir import RunDir
+from gpuday.data.prepare import PreparedData
+from gpuday.models.flops import training_per_token
+from gpuday.recipe import Recipe
+from gpuday.train.assemble import make_model
+from gpuday.train.device import EnergyMeter
+from gpuday.train.fit import Fit
+from gpuday.train.session import Progress
+
+
+def sections(
+    recipe: Recipe, data: PreparedData, run: RunDir, fit: Fit, progress: Progress, clock: Clock, energy: EnergyMeter
+) -> dict[str, Any]:
+    """Everything about a finished training as JSON values, keys as in docs/decisions.md."""
+    steps = [row for row in surviving(run.journal) if isinstance(row, Step)]
+    rows = [row for _, row in read(run.journal)]
+    processed = sum(row.rows for row in rows if isinstance(row, Step)) * recipe.data.length
+    steady = [row.rows * recipe.data.length / row.step_seconds for row in steps if not row.compiled_anew]
+    useful = [
+        (after.flops - before.flops) / after.step_seconds
+        for before, after in itertools.pairwise(steps)
+        if not after.compiled_anew
+    ]
+    used = clock.used_seconds()
+    final, before = progress.final or {}, progress.before or {}
+    joules = energy.joules()
+    return {
+        "preset": recipe.preset,
+        "recipe_fingerprint": config.fingerprint(recipe),
+        "seed": recipe.seed,
+        "resumes": sum(isinstance(row, Start) for row in rows) - 1,
+        "attempts": attempts(run.journal),
+        "device": fit.device,
+        "device_seconds": used,
+        "energy_joules": joules,
+        "energy_reason": energy.reason,
+        "clock": {
+            "budget": config.to_dict(recipe.budget),
+            "budget_seconds": recipe.budget.seconds,
+            "used_seconds": used,
+            "ledger": clock.ledger(),
+        },
+        "train": {
+            "tokens": progress.tokens,
+            "tokens_processed": processed,
+            "steps": progress.step,
+            "epochs": progress.position / len(data.train),
+            "tokens_per_second": statistics.median(steady) if steady else None,
+            "tokens_per_second_overall": progress.tokens / used,
+            "flops": progress.flops,
+            "useful_flops_per_second": statistics.median(useful) if useful else None,
+            "bound_flops_per_second": fit.bound_flops_per_second,
+            "bound_share": statistics.median(useful) / fit.bound_flops_per_second if useful else None,
+            "microbatch": fit.microbatch,
+            "rows_per_step": fit.rows,
+            "dtype": fit.dtype,
+            "compiled": fit.compiled,
+        },
+        "model": _model(recipe, data),
+        "heldout": {
+            "nats_per_token": final.get("nats_per_token"),
+            "before": before.get("nats_per_token"),
+            "before_rows": before.get("rows"),
+            "rows": final.get("rows"),
+            "masked": final.get("masked"),
+            "by_source": final.get("by_source"),
+            "word_bits_per_byte": None,
+        },
+        "compliance": compliance(recipe, data, clock),
+    }
+
+
+def compliance(recipe: Recipe, data: PreparedData, clock: Clock) -> dict[str, str]:
+    """The rules of the game, each with the evidence that this run kept it."""
+    loaded = recipe.data.tokenizer not in ("bpe", "wordpiece")
+    tokenizer = "read from a file" if loaded else f"{recipe.data.tokenizer} trained on the corpus"
+    used, budget = clock.used_seconds(), recipe.budget
+    spent = f"{used:.1f} s used"
+    if budget.seconds:
+        spent += f" of {budget.seconds:.0f} s ({used / budget.seconds:.2%}); the ledger's rows add up to it"
+    return {
+        "from scratch": f"initial weights drawn from seed {recipe.seed}; objective {type(recipe.objective).__name__}",
+        "no pretrained part": f"tokenizer {tokenizer}, fingerprint {data.tokenizer.fingerprint}; filters use it alone",
+        "any raw text": f"{len(recipe.data.corpus)} source(s), data fingerprint {data.manifest['fingerprint']}",
+        "budget": spent,
+        "compile charged": f"{clock.ledger().get('compile', 0.0):.1f} s of compiling inside the budget",
+        "evidence": "recipe.json, journal.jsonl, environment.json and this summary",
+    }
+
+
+def _model(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
+    vocab, length = data.tokenizer.vocab_size, recipe.data.length
+    model = make_model(recipe, vocab=vocab)
+    share = recipe.objective.predicted(length, 1.0) / length
+    return {
+        "architecture": type(recipe.model.shape).__name__.lower(),
+        "size": recipe.size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trunk_parameters": sum(p.numel() for p in model.encoder.stack.parameters()),
+        "flops_per_token": training_per_token(recipe.model, vocab=vocab, length=length, predicted_share=share),
+        "max_length": length,
+        "vocabulary": vocab,
+    }

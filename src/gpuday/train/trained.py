@@ -1,0 +1,49 @@
+"""A trained run as evaluation and export want it: recipe, model with its final weights, tokenizer."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gpuday.core import config
+from gpuday.core.errors import DataError
+from gpuday.core.rundir import RunDir, read_json
+from gpuday.data.tokenizer import TextTokenizer
+from gpuday.models.heads import MaskedLM
+from gpuday.recipe import Recipe
+from gpuday.train.checkpoint import load_newest, load_weights
+from gpuday.train.device import pick_device
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model is in evaluation mode and computes in fp32 until `model.encoder.dtype` says otherwise."""
+
+    recipe: Recipe
+    model: MaskedLM
+    tokenizer: TextTokenizer
+    run: RunDir
+    device: torch.device
+
+
+def load_recipe(run: RunDir) -> Recipe:
+    """The resolved recipe of a run directory."""
+    if not run.recipe.exists():
+        raise DataError(f"{run.root} is not a run directory", where="recipe.json", fix="give the folder of a run")
+    return config.from_dict(Recipe, read_json(run.recipe), where=os.fspath(run.recipe))
+
+
+def load_trained(root: Path) -> Trained:
+    """Read a run's newest good checkpoint. Raises DataError when there is none."""
+    run = RunDir(root)
+    recipe = load_recipe(run)
+    saved = load_newest(run.checkpoints, warn=lambda _: None)
+    if saved is None:
+        raise DataError(f"{root} has no checkpoint yet", fix="train it first: gpuday run")
+    tokenizer = TextTokenizer.load(run.data / "tokenizer.json")
+    model = MaskedLM(recipe.model, vocab=tokenizer.vocab_size, length=recipe.data.length)
+    weights = {k.removeprefix("model."): v for k, v in saved.model.items() if k.startswith("model.")}
+    load_weights(dict(model.named_parameters()), weights)
+    device = pick_device()
+    return Trained(recipe, model.to(device).eval(), tokenizer, run, device)

@@ -1,0 +1,85 @@
+"""The fixed held-out question (a): 15% of tokens, all replaced by the mask, the same positions for every run.
+
+Special tokens are never masked. The answer is nats per masked token, overall and by source; it compares runs that share
+a tokenizer.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from gpuday.core.seeds import hashes
+from gpuday.data.tokenfile import TokenStore
+from gpuday.models.heads import MaskedLM
+from gpuday.objectives import Int, Vocabulary
+
+RATE = 0.15
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Mean loss in nats per masked token, over `rows` rows, and the same by source; and how long a row took."""
+
+    nats_per_token: float
+    rows: int
+    masked: int
+    by_source: dict[str, float]
+    row_seconds: float
+    """Median over the micro-batches, the first left out where there are others: it warms the kernels up."""
+
+
+class HeldOut:
+    """Held-out rows [N, L] with their masks, read once; `ask` takes the loss on a prefix of them.
+
+    Rows are visited in an order fixed by their index alone, so that a prefix is a fair sample of every source.
+    """
+
+    def __init__(self, store: TokenStore, vocabulary: Vocabulary) -> None:
+        count = len(store)
+        keys = np.arange(count, dtype=np.uint64)
+        shuffle = np.argsort(hashes(0, "heldout order", 0, keys, 1)[:, 0], kind="stable")
+        self._ids: Int = store.rows(shuffle)
+        draw = hashes(0, "heldout mask", 0, keys[shuffle], self._ids.shape[1])
+        special = np.isin(self._ids, np.array(vocabulary.special_ids))
+        self._masked: NDArray[np.bool_] = (draw < np.uint64(int(RATE * 2**64))) & ~special
+        self._source, self._names = store.source_of(shuffle), store.sources
+        self._mask_id = vocabulary.mask_id
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @torch.no_grad()
+    def ask(self, model: MaskedLM, *, rows: int, microbatch: int, device: torch.device) -> Answer:
+        """The loss on the first `rows` rows. The model's mode (training or not) is put back afterwards."""
+        rows = min(rows, len(self))
+        was_training = model.training
+        model.eval()
+        totals, counts = np.zeros(len(self._names)), np.zeros(len(self._names))
+        paces = []
+        for start in range(0, rows, microbatch):
+            began = time.perf_counter()
+            stop = min(start + microbatch, rows)
+            masked = self._masked[start:stop]
+            ids = torch.from_numpy(np.where(masked, self._mask_id, self._ids[start:stop])).to(device)
+            positions = torch.from_numpy(np.flatnonzero(masked)).to(device)
+            labels = torch.from_numpy(self._ids[start:stop][masked]).to(device)
+            logits = model(ids, positions)
+            losses = F.cross_entropy(logits.float(), labels, reduction="none").double().cpu().numpy()
+            sources = np.repeat(self._source[start:stop], masked.sum(axis=1))
+            totals += np.bincount(sources, losses, minlength=len(totals))
+            counts += np.bincount(sources, minlength=len(counts))
+            paces.append((time.perf_counter() - began) / (stop - start))
+        model.train(was_training)
+        by_source = {n: float(t / c) for n, t, c in zip(self._names, totals, counts, strict=True) if c}
+        return Answer(
+            float(totals.sum() / counts.sum()),
+            rows,
+            int(counts.sum()),
+            by_source,
+            statistics.median(paces[1:] or paces),
+        )

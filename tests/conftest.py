@@ -1,0 +1,35 @@
+"""What every test starts from: few threads, no network, no home folder, and property tests without deadlines."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: workers beside each other share the cores
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network is a fault
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import hypothesis
+import pytest
+
+# A busy machine is slow now and then, which says nothing about the code; the same examples each time make a failure
+# repeat for whoever looks at it.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+# Folders that need what not every machine has. They run when they are named: `pytest tests/browser`.
+ONLY_WHEN_NAMED = ("browser", "gpu")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the special folders unless the command line names them; None lets pytest decide."""
+    here = Path(__file__).parent
+    special = [here / name for name in ONLY_WHEN_NAMED if (here / name) in (collection_path, *collection_path.parents)]
+    named = [Path(str(a).partition("::")[0]).resolve() for a in config.args]
+    return True if special and not any(special[0] in (n, *n.parents) for n in named) else None
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the caches and settings of whoever runs it."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(home))

@@ -1,0 +1,144 @@
+import io
+import itertools
+import json
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from gpuday.core.errors import DataError
+from gpuday.data import records
+from gpuday.data.document import DropCounter
+from gpuday.data.records import LineTally, Separator, read_csv, read_jsonl, read_text
+
+GOOD = [json.dumps({"text": f"document {i}"}).encode() for i in range(1000)]
+
+
+def tally(drops: DropCounter | None = None) -> LineTally:
+    return LineTally(Path("corpus.x"), drops or DropCounter())
+
+
+@pytest.mark.parametrize(
+    ("separator", "expected"),
+    [
+        ("file", [(0, "a\nb\n\n\nc")]),
+        ("line", [(0, "a"), (1, "b"), (4, "c")]),
+        ("blank", [(0, "a\nb"), (2, "c")]),
+    ],
+)
+def test_documents_of_a_text_file(separator: Separator, expected: list[tuple[int, str]]) -> None:
+    """The three ways to separate documents, by hand; line ends of Windows and a byte-order mark are removed."""
+    stream = io.BytesIO(b"\xef\xbb\xbfa\r\nb\r\n\r\n\r\nc")
+    assert list(read_text(stream, tally(), separator)) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"text": "\xff"}', "invalid UTF-8"),
+        (b'{"text": ', "invalid JSON"),
+        (b'{"text": 1' + b"0" * 5000 + b"}", "invalid JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'"text"', "not a JSON object"),
+        (b'{"body": "x"}', "no field 'text'"),
+        (b'{"text": 3}', "field 'text' is not a string"),
+        (b'{"text": "a\\ud800b"}', "lone surrogate"),
+        (b'{"text": "a\\u0000b"}', "NUL character"),
+        (b'{"text": "' + b"x" * (16 << 20) + b'"}', "line over 16 MiB"),
+    ],
+)
+def test_a_bad_json_line_is_counted_and_skipped(line: bytes, reason: str) -> None:
+    """Each fault has its reason, and costs only its own line."""
+    drops = DropCounter()
+    stream = io.BytesIO(b"\n".join([*GOOD, line, b'{"text": "last"}']))
+    lines = tally(drops)
+    assert [t for _, t in read_jsonl(stream, lines)] == [f"document {i}" for i in range(1000)] + ["last"]
+    lines.check()
+    assert list(drops) == [("read", reason, 1)]
+
+
+@pytest.mark.parametrize(("line", "reason"), [(b"a\xffb", "invalid UTF-8"), (b"a\0b", "NUL character")])
+def test_a_bad_text_line_is_counted_and_skipped(line: bytes, reason: str) -> None:
+    """The rest of its document stays."""
+    drops = DropCounter()
+    stream = io.BytesIO(b"first\n" + line + b"\nthird\n")
+    assert list(read_text(stream, tally(drops), "blank")) == [(0, "first\nthird")]
+    assert list(drops) == [("read", reason, 1)]
+
+
+@pytest.mark.parametrize(("bad", "refused"), [(10, False), (11, True)])
+def test_a_file_is_refused_above_one_bad_line_in_a_hundred(bad: int, refused: bool) -> None:
+    """At exactly 1% it is read; above, the error names file, counts and reasons."""
+    lines = tally()
+    stream = io.BytesIO(b"\n".join(GOOD[: 1000 - bad] + [b"no json"] * bad))
+    assert len(list(read_jsonl(stream, lines))) == 1000 - bad
+    if refused:
+        with pytest.raises(DataError, match=r"corpus\.x: 11 of 1,000 lines cannot be used \(invalid JSON: 11\)"):
+            lines.check()
+    else:
+        lines.check()
+
+
+def test_a_long_file_of_the_wrong_kind_is_refused_early() -> None:
+    """A binary file is not read to its end to find that every line is bad."""
+    stream = io.BytesIO(b"\xff\xfe\n" * 1_000_000)
+    with pytest.raises(DataError, match="invalid UTF-8"):
+        list(read_jsonl(stream, tally()))
+    assert stream.tell() < 100_000
+
+
+def test_an_endless_document_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without any separator is never held whole, and its pieces share a number."""
+    monkeypatch.setattr(records, "MAX_PIECE_BYTES", 10)
+    assert list(read_text(io.BytesIO(b"12345\n67890\nabc\n\nd"), tally(), "blank")) == [
+        (0, "12345\n67890"),
+        (0, "abc"),
+        (1, "d"),
+    ]
+
+
+def test_a_stream_is_read_only_as_far_as_it_is_asked_for() -> None:
+    """The first documents of a file of any size cost a few reads."""
+
+    class Endless(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, target: memoryview) -> int:  # type: ignore[override]
+            target[:] = (b"word\n\n" * (len(target) // 6 + 1))[: len(target)]
+            return len(target)
+
+    stream: BinaryIO = io.BufferedReader(Endless())
+    assert [t for _, t in itertools.islice(read_text(stream, tally(), "blank"), 5)] == ["word"] * 5
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "expected"),
+    [
+        ("id,text", '1,"a, ""b""\nc"', 'a, "b"\nc'),
+        ("body", "hello", "hello"),
+        ("id,body", "7,hello there", "hello there"),
+    ],
+)
+def test_the_text_column_of_a_csv_file(header: str, row: str, expected: str) -> None:
+    """The column called text, the only column, or the only one that holds no numbers; quotes and line breaks inside."""
+    stream = io.BytesIO(f"{header}\n{row}\n".encode())
+    assert [t for _, t in read_csv(stream, tally(), ",")] == [expected]
+
+
+def test_an_unclear_csv_column_is_refused() -> None:
+    """The error lists the columns."""
+    with pytest.raises(DataError, match=r"title, body"):
+        list(read_csv(io.BytesIO(b"title,body\na,b\n"), tally(), ","))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [(b"1\t\xff", "invalid UTF-8"), (b"1", "not 2 columns"), (b'1\t"a"b', "invalid CSV ('\t' expected after '\"')")],
+)
+def test_a_bad_csv_row_is_counted_and_skipped(line: bytes, reason: str) -> None:
+    """Rows before and after it are read."""
+    drops = DropCounter()
+    stream = io.BytesIO(b"id\ttext\n1\tfirst\n" + line + b"\n2\tlast\n")
+    assert [t for _, t in read_csv(stream, tally(drops), "\t")] == ["first", "last"]
+    assert list(drops) == [("read", reason, 1)]

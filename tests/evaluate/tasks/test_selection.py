@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from gpuday.core.errors import UsageError
+from gpuday.evaluate.tasks import parse_tasks, suite
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """CoLA and WNLI whole, MNLI in part, QNLI without train rows."""
+    for name, files in {
+        "CoLA": ("train.jsonl", "dev.jsonl"),
+        "WNLI": ("train.tsv", "dev.tsv"),
+        "MNLI-partial": ("train.jsonl.zst", "dev_matched.jsonl.zst"),
+        "QNLI": ("dev.jsonl",),
+    }.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).touch()
+    return tmp_path
+
+
+def test_a_suite_is_what_the_folder_holds(folder: Path) -> None:
+    """Tasks with both files are found, WNLI outside the mean; the others are named with the reason."""
+    found = suite("glue", folder)
+    assert [(t.name, t.in_mean) for t in found.tasks] == [("CoLA", True), ("MNLI", True), ("WNLI", False)]
+    assert dict(found.left_out)["QNLI"] == "no train file"
+    assert dict(found.left_out)["RTE"] == "no folder"
+
+
+def test_names_are_read_in_any_case_and_once(folder: Path) -> None:
+    """A suite and a task of it do not run the task twice."""
+    assert [t.name for t in parse_tasks("cola, RTE,CoLA", folder).tasks] == ["CoLA", "RTE"]
+    assert [t.name for t in parse_tasks("glue,pydocs,cola", folder).tasks] == ["CoLA", "MNLI", "WNLI", "pydocs"]
+    assert parse_tasks("none").tasks == ()
+    assert [t.name for t in parse_tasks("pydocs").tasks] == ["pydocs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("colla", "'cola'"), ("", "no task is named"), ("glue", "--task-data"), ("rte", "--task-data")],
+)
+def test_what_cannot_be_run_is_refused_with_the_fix(text: str, message: str) -> None:
+    """A misspelt name gets the nearest one, a task of files asks for the folder."""
+    with pytest.raises(UsageError) as caught:
+        parse_tasks(text)
+    assert message in str(caught.value)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    """A suite of nothing is a mistake in the path."""
+    with pytest.raises(UsageError, match="no task of glue"):
+        suite("glue", tmp_path)
+
+
+def test_an_unknown_suite_is_refused(tmp_path: Path) -> None:
+    """Only glue is a suite of files."""
+    with pytest.raises(UsageError, match="no suite"):
+        suite("superglue", tmp_path)

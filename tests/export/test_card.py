@@ -1,0 +1,86 @@
+import re
+
+import pytest
+
+from gpuday.core.clock import Budget
+from gpuday.core.config import to_dict
+from gpuday.data.prepare import DataConfig
+from gpuday.export.card import write_card
+from gpuday.recipe import Recipe
+
+EXPORT = {"kind": "modernbert", "parity_max_abs": 1.38e-5, "max_length": 128, "transformers": "5.23.0"}
+SUMMARY = {
+    "model": {"parameters": 5_243_904, "vocabulary": 8192},
+    "train": {"tokens": 6_100_000, "steps": 1234},
+    "heldout": {"nats_per_token": 3.21987, "word_bits_per_byte": None},
+    "scores": {
+        "protocol": "P1",
+        "tasks": {
+            "sst2": {
+                "metric": "accuracy",
+                "median": 0.8125,
+                "spread": 0.01,
+                "n": 3,
+                "partial": True,
+                "baseline": {"majority": 0.509, "bag_of_words": 0.8},
+            }
+        },
+    },
+    "device": "a | b",
+}
+
+
+@pytest.fixture
+def recipe():
+    data = DataConfig(corpus=("/home/somebody/secret/books.txt", "hub:wiki:en"))
+    return to_dict(Recipe(preset="modern", size="nano", budget=Budget.parse("10m"), data=data))
+
+
+def test_the_card_tells_what_the_run_s_files_say(recipe):
+    """Budget, text, tokens, loss, scores, parity and longest row."""
+    card = write_card(name="modern-nano", recipe=recipe, summary=SUMMARY, export=EXPORT)
+    for part in (
+        "# modern-nano",
+        "a budget of 10 minutes",
+        "| Training text | books.txt, hub:wiki:en |",
+        "| Parameters | 5,243,904 |",
+        "| Vocabulary | 8,192 |",
+        "| Tokens seen | 6,100,000 |",
+        "| Held-out loss, nats per masked token | 3.2199 |",
+        "Fine-tuned by protocol P1; median over seeds.",
+        "| sst2 | accuracy (part of the official rows) | 0.812 | 3 | 0.010 | majority 0.509, bag_of_words 0.800 |",
+        "| Device | a \\| b |",
+        "1.4e-05 (largest difference of a logit, fp32, transformers 5.23.0)",
+        "Rows of at most 128 tokens",
+    ):
+        assert part in card
+
+
+def test_what_is_not_known_is_not_told(recipe):
+    """Without a summary there is no row about training, and nowhere a None or an empty cell."""
+    card = write_card(name="run", recipe=recipe, summary={}, export=EXPORT)
+    facts = card.partition("<details>")[0]
+    assert "Tokens seen" not in facts and "Scores" not in facts and "None" not in facts
+    assert not re.search(r"\| +\|\n(?!\|---)", facts.replace("| | |", ""))
+
+
+def test_the_card_keeps_folders_to_itself(recipe):
+    """A card is published: of a path only the last part is in it."""
+    assert "somebody" not in write_card(name="run", recipe=recipe, summary={}, export=EXPORT)
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [("24h", "24 hours"), ("90m", "1.5 hours"), ("2e9tok", "2e+09 tokens"), ("500steps", "500 steps")],
+)
+def test_budgets_in_words(budget, words, recipe):
+    """Each unit by its name."""
+    recipe["budget"] = to_dict(Budget.parse(budget))
+    assert f"a budget of {words}" in write_card(name="run", recipe=recipe, summary={}, export=EXPORT)
+
+
+def test_a_bert_says_that_its_positions_end(recipe):
+    """A table of positions cannot be read past its end, rotary angles can."""
+    bert = write_card(name="run", recipe=recipe, summary={}, export={**EXPORT, "kind": "bert"})
+    modern = write_card(name="run", recipe=recipe, summary={}, export=EXPORT)
+    assert "its table of positions ends there" in bert and "its table" not in modern
