@@ -94,7 +94,7 @@ def test_products_of_rotated_vectors_depend_on_their_distance_alone():
     diagonals = [products.diagonal(d) for d in range(-11, 12)]
     assert all(torch.allclose(d, d[0].expand_as(d), atol=1e-4) for d in diagonals)
     means = torch.stack([d.mean() for d in diagonals])
-    assert (means[:, None] - means[None, :]).abs().fill_diagonal_(1.0).min() > 1e-3
+    assert means.std() > 1.0
 
 
 def test_a_rotation_of_bf16_is_taken_in_fp32():

@@ -18,7 +18,8 @@ from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.batches import Batches
 from gpuday.train.fit import Fit
-from gpuday.train.loop import Progress, train
+from gpuday.train.loop import train
+from gpuday.train.session import Progress
 
 CHANGES: dict[str, Any] = {
     "model.width": 32,

@@ -35,7 +35,7 @@ ALIASES = {
 
 @dataclass(frozen=True, kw_only=True)
 class PydocsConfig:
-    """Size of the task. The defaults fine-tune in about 40 s at nano on two CPU cores."""
+    """Size of the task. The defaults fine-tune at nano in about a minute of one CPU core."""
 
     classes: int = 10
     """Packages at most, the largest ones."""

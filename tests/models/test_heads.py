@@ -1,0 +1,124 @@
+"""Heads: predictions at chosen positions only, and the paper's classifier on position 0."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gpuday.models.encoder import Encoder
+from gpuday.models.heads import Classifier, MaskedLM
+
+VOCAB, LENGTH = 100, 16
+IDS = torch.randint(0, VOCAB, (3, LENGTH), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def make_model(make_config, scatter):
+    return lambda **changes: scatter(MaskedLM(make_config(**changes), vocab=VOCAB, length=LENGTH))
+
+
+def test_the_full_head_is_dense_gelu_norm_decoder(make_model):
+    """All of its parts and biases, written out; the decoder is the embedding table."""
+    model = make_model(head_transform=True, head_bias=True, decoder_bias=True, norm_bias=True)
+    head, hidden = model.head, model.encoder(IDS).flatten(0, 1)
+    x = F.gelu(hidden @ head.dense.weight.T + head.dense.bias)
+    x = F.layer_norm(x, (32,), head.norm.weight, head.norm.bias, model.config.norm_eps)
+    expected = x @ model.encoder.embedding.weight.T + head.bias
+    torch.testing.assert_close(model(IDS), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_head_without_transform_is_the_table_alone(make_model):
+    """The crammed head has no parameters of its own."""
+    model = make_model(head_transform=False)
+    assert list(model.head.parameters()) == []
+    expected = model.encoder(IDS).flatten(0, 1) @ model.encoder.embedding.weight.T
+    torch.testing.assert_close(model(IDS), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_untied_head_has_a_decoder_of_its_own(make_model):
+    """One more matrix of vocabulary by width, and the one that is used."""
+    tied, untied = make_model(), make_model(tied=False)
+    assert set(untied.state_dict()) - set(tied.state_dict()) == {"head.decoder"}
+    before = untied(IDS)
+    with torch.no_grad():
+        untied.head.decoder.mul_(2.0)
+    torch.testing.assert_close(untied(IDS), 2.0 * before)
+
+
+def test_a_tied_table_learns_from_both_ends(make_model):
+    """An id that is not in the input gets a gradient through the decoder."""
+    model = make_model()
+    model(torch.zeros(1, 4, dtype=torch.int64)).square().sum().backward()
+    assert (model.encoder.embedding.weight.grad.abs().sum(1) > 0).all()
+
+
+def test_predictions_at_positions_are_rows_of_all_predictions(make_model):
+    """Positions count through the flattened batch, in any order; None stands for all."""
+    model = make_model()
+    everything = model(IDS)
+    assert everything.shape == (3 * LENGTH, VOCAB)
+    positions = torch.tensor([0, 17, 47, 5])
+    torch.testing.assert_close(model(IDS, positions), everything[positions], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(everything[17], model(IDS[1:2])[1], atol=1e-5, rtol=1e-5)
+
+
+def test_the_mask_reaches_the_encoder(make_model):
+    """Padding has no influence on predictions at real positions."""
+    model = make_model()
+    mask = torch.arange(LENGTH) < torch.tensor([[16], [9], [3]])
+    other = torch.where(mask, IDS, 7)
+    real = mask.flatten()
+    assert torch.equal(model(IDS, mask=mask)[real], model(other, mask=mask)[real])
+
+
+def test_logits_have_the_compute_dtype(make_model):
+    """bf16 hidden states give bf16 logits: they never exist whole in fp32 here; biases do not lift them."""
+    model = make_model(head_bias=True, decoder_bias=True)
+    model.encoder.dtype = torch.bfloat16
+    assert model(IDS).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("width", "hidden"), [(768, 1024), (1024, 1344), (512, 704), (256, 320), (32, 64)])
+def test_the_classifiers_hidden_width_is_the_papers_at_base(width, hidden, make_config):
+    """1024 at a width of 768, in proportion elsewhere, a multiple of 64."""
+    with torch.device("meta"):
+        classifier = Classifier(Encoder(make_config(width=width), vocab=8, length=8), 3)
+    assert tuple(classifier.dense.weight.shape) == (hidden, width)
+    assert tuple(classifier.output.weight.shape) == (3, hidden)
+
+
+def test_the_classifier_reads_position_0_alone(make_config, scatter):
+    """tanh of a dense layer on the first hidden state, then a linear layer, in fp32 whatever the encoder computes in."""
+    encoder = Encoder(make_config(), vocab=VOCAB, length=LENGTH)
+    classifier = scatter(Classifier(encoder, 3))
+    mask = torch.ones_like(IDS, dtype=torch.bool)
+    first = encoder(IDS, mask)[:, 0]
+    pooled = torch.tanh(F.linear(first, classifier.dense.weight, classifier.dense.bias))
+    expected = F.linear(pooled, classifier.output.weight, classifier.output.bias)
+    torch.testing.assert_close(classifier(IDS, mask), expected)
+    encoder.dtype = torch.bfloat16
+    assert classifier(IDS, mask).dtype == torch.float32
+    torch.testing.assert_close(classifier(IDS, mask), expected, atol=0.1, rtol=0.1)
+
+
+def test_the_classifier_does_not_see_padding(make_config, scatter):
+    """The same row with more padding gets the same scores."""
+    classifier = scatter(Classifier(Encoder(make_config(), vocab=VOCAB, length=LENGTH), 2))
+    mask = (torch.arange(LENGTH) < 6).expand(3, -1)
+    short = classifier(IDS[:, :6], mask[:, :6])
+    torch.testing.assert_close(classifier(torch.where(mask, IDS, 9), mask), short, atol=1e-5, rtol=1e-5)
+
+
+def test_a_fresh_classifier_is_near_chance_and_its_dropout_acts_in_training(make_config, scatter):
+    """New layers are normal with the given deviation, biases zero, the encoder untouched."""
+    encoder = scatter(Encoder(make_config(width=64), vocab=VOCAB, length=LENGTH))
+    before = {name: p.clone() for name, p in encoder.named_parameters()}
+    torch.manual_seed(0)
+    classifier = Classifier(encoder, 4, dropout=0.5, std=0.02)
+    assert classifier.dense.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert (classifier.dense.bias.abs().max(), classifier.output.bias.abs().max()) == (0.0, 0.0)
+    assert all(torch.equal(p, before[name]) for name, p in encoder.named_parameters())
+    mask = torch.ones_like(IDS, dtype=torch.bool)
+    classifier.train()
+    assert not torch.equal(classifier(IDS, mask), classifier(IDS, mask))
+    classifier.eval()
+    assert torch.equal(classifier(IDS, mask), classifier(IDS, mask))

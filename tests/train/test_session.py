@@ -1,0 +1,162 @@
+"""A session: what it starts from, what its checkpoints hold, and what it keeps of the budget for the end."""
+
+import dataclasses
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from gpuday.core.errors import Interrupted
+from gpuday.core.journal import Step, Validation, read
+from gpuday.core.rundir import RunDir
+from gpuday.data.prepare import PreparedData
+from gpuday.objectives import Learner
+from gpuday.recipe import Recipe
+from gpuday.train import checkpoint
+from gpuday.train.checkpoint import Saved
+from gpuday.train.session import Progress
+
+TrainRun = Callable[..., Any]
+MakeRecipe = Callable[..., Recipe]
+
+
+class Killed(BaseException):
+    """Stands for kill -9, as far as one process can play it."""
+
+
+def newest(run: RunDir) -> Saved:
+    saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
+    assert saved is not None
+    return saved
+
+
+def die_at(wanted: str) -> Callable[..., None]:
+    def tell(event: str, /, **values: Any) -> None:
+        if event == wanted:
+            raise Killed
+
+    return tell
+
+
+def test_progress_survives_json() -> None:
+    """What a checkpoint's state holds of it is what comes back, nested answers included."""
+    progress = Progress(step=3, position=24, tokens=768, flops=1.25e8, before={"nats_per_token": 6.1, "by_source": {}})
+    assert Progress(**json.loads(json.dumps(dataclasses.asdict(progress)))) == progress
+
+
+def test_a_first_checkpoint_stands_before_the_first_step(train_run: TrainRun, run: RunDir, learner: Learner) -> None:
+    """A kill during the first compile loses nothing but time: initial weights and the loss before are saved."""
+    with pytest.raises(Killed):
+        train_run(tell=die_at("step"))
+    saved = newest(run)
+    assert saved.state["progress"]["step"] == 0
+    assert saved.state["progress"]["before"]["nats_per_token"] > 0
+    for name, parameter in learner.named_parameters():
+        assert torch.equal(saved.model[name], parameter.detach())
+
+
+def test_the_loss_before_is_not_asked_for_again(train_run: TrainRun, run: RunDir) -> None:
+    """It belongs to the untrained weights; a resume takes it from the checkpoint."""
+    with pytest.raises(Killed):
+        train_run(tell=die_at("step"))
+    before = newest(run).state["progress"]["before"]
+    progress, _ = train_run()
+    assert progress.before == before
+    assert [v.step for _, v in read(run.journal) if isinstance(v, Validation)].count(0) == 1
+
+
+def test_the_first_checkpoint_knows_what_the_end_will_need(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """A run resumed from it keeps time back for the final look and save, as the run that was killed did."""
+    with pytest.raises(Killed):
+        train_run(make_recipe("60s"), tell=die_at("step"))
+    assert newest(run).state["clock"]["reserve_seconds"] > 0
+
+
+def test_looks_take_an_eighth_of_the_rows_and_the_last_takes_all(train_run: TrainRun, run: RunDir) -> None:
+    """Before, in between at the share of the budget that the recipe says, and at the end; on growing steps."""
+    train_run(fit={"heldout_rows": 40})
+    looks = [row for _, row in read(run.journal) if isinstance(row, Validation)]
+    assert [(v.step, v.rows, v.final) for v in looks] == [(i, 5, False) for i in range(6)] + [(6, 40, True)]
+
+
+def test_looks_come_at_the_share_of_the_budget_that_the_recipe_says(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """Every 0.4 of ten steps: before, after 4 and 8, and at the end."""
+    train_run(make_recipe("10steps", train__validate_every=0.4))
+    assert [v.step for _, v in read(run.journal) if isinstance(v, Validation)] == [0, 4, 8, 10]
+
+
+def test_the_mask_rate_moves_through_its_levels(train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir) -> None:
+    """From 40% of 32 tokens to 20% in three levels: 13, 10 and 6 positions a row, journalled with each step."""
+    train_run(make_recipe("12steps", train__mask_levels=3))
+    masked = [row.masked // row.rows for _, row in read(run.journal) if isinstance(row, Step)]
+    assert masked == sorted(masked, reverse=True)
+    assert set(masked) == {13, 10, 6}
+
+
+def test_the_batch_grows_along_its_ramp(train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir) -> None:
+    """A quarter of 32 rows at first, all from the middle on, in quanta of eight."""
+    ramp = {"part": "ramp", "start": 0.25, "until": 0.5}
+    progress, _ = train_run(make_recipe("8steps", batch__ramp=ramp, batch__rows=32), fit={"rows": 32})
+    steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
+    assert [s.rows for s in steps] == [8, 16, 16, 24, 32, 32, 32, 32]
+    assert progress.position == sum(s.rows for s in steps)
+
+
+def test_an_optimizer_of_another_kind_does_not_take_a_checkpoint(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """Its state is not there: an error, and not a run that goes on from nothing."""
+
+    def stop(event: str, /, **values: Any) -> None:
+        if event == "step" and values["step"] == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train_run(make_recipe(optimizer={"part": "adamw"}), tell=stop)
+    with pytest.raises(KeyError):
+        train_run()
+
+
+def test_a_compiled_session_books_the_first_step_of_each_level_as_compiling(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two levels, two steps that compile; they count in no pace, and their seconds stand on their own row."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("gpuday.objectives.mlm.MaskedLearner.compile", lambda self, **options: asked.append(options))
+    _, clock = train_run(make_recipe("6steps", train__mask_levels=2), fit={"compiled": True})
+    assert asked == [{"dynamic": False, "fullgraph": True}]
+    steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
+    fresh = [s for s in steps if s.compiled_anew]
+    assert len(fresh) == len({s.masked for s in steps}) == 2
+    assert clock.ledger()["compile"] == pytest.approx(sum(s.step_seconds for s in fresh), rel=0.05)
+
+
+def test_dropout_differs_from_step_to_step_and_not_from_run_to_run(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """Its stream is named by seed and step, whatever drew random numbers before."""
+    losses = []
+    for index in range(2):
+        torch.manual_seed(index)
+        at = RunDir(run.root.with_name(f"run-{index}"))
+        train_run(make_recipe("3steps", model__dropout=0.5, train__dropout=True), at=at)
+        losses.append([row.loss for _, row in read(at.journal) if isinstance(row, Step)])
+    assert losses[0] == losses[1]
+    plain = RunDir(run.root.with_name("plain"))
+    train_run(make_recipe("3steps"), at=plain)
+    assert losses[0] != [row.loss for _, row in read(plain.journal) if isinstance(row, Step)]
+
+
+def test_a_held_out_text_smaller_than_the_fit_is_asked_for_whole(
+    train_run: TrainRun, data: PreparedData, run: RunDir
+) -> None:
+    """A pinned fit never asks for rows that are not there."""
+    progress, _ = train_run(fit={"heldout_rows": 10_000})
+    assert progress.final["rows"] == len(data.heldout)
