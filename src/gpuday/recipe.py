@@ -55,7 +55,7 @@ class BatchConfig:
     least_tokens: int = 4096
     """Never fewer tokens than this in a step."""
     quantum: int = 8
-    """Rows are a multiple of this, so that they divide over micro-batches and ranks."""
+    """Rows by the rule are a multiple of this, so that they divide over micro-batches and ranks."""
     ramp: Schedule = Constant()
     """Share of the full batch over the budget."""
 
@@ -65,14 +65,11 @@ class BatchConfig:
             return self.rows
         scale = (expected_tokens / self.design_budget_tokens) ** self.exponent
         tokens = min(self.design_tokens, max(self.least_tokens, self.design_tokens * scale))
-        return self._round(tokens / length)
+        return max(1, round(tokens / length / self.quantum)) * self.quantum
 
-    def rows_at(self, fraction: float, *, full_rows: int) -> int:
-        """Rows in the step that begins at this fraction of the budget."""
-        return min(full_rows, self._round(self.ramp(fraction) * full_rows))
-
-    def _round(self, rows: float) -> int:
-        return max(1, round(rows / self.quantum)) * self.quantum
+    def rows_at(self, fraction: float, *, full_rows: int, microbatch: int) -> int:
+        """Rows in the step that begins at this fraction: whole micro-batches, at least one, `full_rows` at most."""
+        return min(full_rows, max(1, round(self.ramp(fraction) * full_rows / microbatch)) * microbatch)
 
 
 @dataclass(frozen=True, kw_only=True)

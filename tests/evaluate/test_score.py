@@ -123,8 +123,8 @@ def test_no_tasks_give_an_empty_section(trained: Trained, folder: Path) -> None:
 def test_protocols_have_names_and_keep_apart(trained: Trained, folder: Path) -> None:
     """Another protocol is another suite of scores, and P1's file stays; an unknown name is refused."""
     run(trained, folder, tasks="cola")
-    section, told = run(trained, folder, tasks="cola", protocol="S1")
-    assert (section["protocol"], told) == ("S1", [("CoLA", 0, False)])
+    section, told = run(trained, folder, tasks="cola", protocol="P1-small")
+    assert (section["protocol"], told) == ("P1-small", [("CoLA", 0, False)])
     assert run(trained, folder, tasks="cola")[1] == [("CoLA", 0, True)]
     with pytest.raises(UsageError, match="no protocol"):
         run(trained, folder, protocol="P2")

@@ -56,6 +56,8 @@ class TaskFlags:
     """Downstream tasks: pydocs, glue, names such as cola,rte, or none."""
     task_data: Path | None = None
     """Folder that holds the tasks' files."""
+    protocol: Literal["P1", "P1-small"] = "P1"
+    """P1: the paper's, one setting for all tasks. P1-small: the same at 5e-4 instead of 4e-5, for narrow encoders."""
     task_seeds: int = 1
     """Fine-tunings of each task, each with its own seed."""
     task_rows: int | None = None

@@ -122,6 +122,7 @@ def evaluate_room(run: RunDir, flags: TaskFlags, screen: Screen) -> None:
         task_data=flags.task_data,
         seeds=flags.task_seeds,
         train_rows=flags.task_rows,
+        protocol=flags.protocol,
         progress=screen.tell,
     )
     if scores["tasks"]:

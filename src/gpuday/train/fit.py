@@ -115,11 +115,14 @@ def _measure(
         expected = amount * rows * length
     else:
         rows = recipe.batch.full_rows(expected_tokens=expected, length=length)
+    microbatch = min(microbatch, rows)
+    if not recipe.batch.rows:  # the rule's answer moves to whole micro-batches, since a padded one costs as much
+        rows = round(rows / microbatch) * microbatch
     seconds = recipe.budget.seconds or expected / speed_expected
     return Fit(
         device=describe(device),
         dtype=dtype,
-        microbatch=min(microbatch, rows),
+        microbatch=microbatch,
         compiled=compiled,
         rows=rows,
         expected_tokens=expected,

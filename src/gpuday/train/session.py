@@ -180,14 +180,14 @@ class Session:
     def has_room(self) -> bool:
         """Whether the budget has room for one more step."""
         fraction = self.clock.fraction()
-        rows = self.recipe.batch.rows_at(fraction, full_rows=self.fit.rows)
+        rows = self._rows_at(fraction)
         seconds = rows * statistics.median(self._row_seconds) if self._row_seconds else 0.0
         return fraction < 1.0 and self.clock.room_for(seconds)
 
     def step(self) -> Outcome:
         """One optimizer step, counted, journalled."""
         recipe, fraction, position = self.recipe, self.clock.fraction(), self.progress.position
-        rows = recipe.batch.rows_at(fraction, full_rows=self.fit.rows)
+        rows = self._rows_at(fraction)
         multiplier, level = recipe.rate(fraction), self._mask_level(fraction)
         if recipe.train.dropout:
             torch.manual_seed(stream_seed(recipe.seed, "dropout", self.progress.step))
@@ -217,6 +217,9 @@ class Session:
     def close(self) -> None:
         """End the loader's thread."""
         self._batches.close()
+
+    def _rows_at(self, fraction: float) -> int:
+        return self.recipe.batch.rows_at(fraction, full_rows=self.fit.rows, microbatch=self.fit.microbatch)
 
     def _count(self, outcome: Outcome, *, rows: int, level: float) -> None:
         tokens = rows * self._length

@@ -1,0 +1,133 @@
+"""The learner of masked language modelling: its loss, and gradients over micro-batches."""
+
+import numpy as np
+import pytest
+import torch
+
+from gpuday.objectives.mlm import MaskedLearner, Mlm, weighted_cross_entropy
+
+KEYS = np.arange(32, dtype=np.uint64)
+
+
+@pytest.fixture
+def make_inputs(rows, vocabulary):
+    """Tensors for some of the 32 rows, each prediction weighing one over the predictions of all 32."""
+
+    def make(start=0, stop=32):
+        made = Mlm(rate=0.25, masked=0.8, random=0.1).inputs(
+            rows[start:stop], KEYS[start:stop], seed=0, epoch=0, multiplier=1.0, vocabulary=vocabulary
+        )
+        made["weights"] /= 32 * 4
+        return {name: torch.from_numpy(array) for name, array in made.items()}
+
+    return make
+
+
+def gradients(learner, batches, dtype):
+    learner.model.encoder.dtype = dtype
+    learner.zero_grad()
+    for inputs in batches:
+        learner(inputs).backward()
+    return {name: p.grad.clone() for name, p in learner.named_parameters()}
+
+
+def test_weighted_cross_entropy_by_hand():
+    """Two classes, logits 0 and ln 3: the losses are ln 4 and ln 4 - ln 3, weighted by 2 and 0.5."""
+    logits = torch.tensor([[0.0, np.log(3.0)], [0.0, np.log(3.0)]])
+    loss = weighted_cross_entropy(logits, torch.tensor([0, 1]), torch.tensor([2.0, 0.5]))
+    assert loss.item() == pytest.approx(2 * np.log(4) + 0.5 * (np.log(4) - np.log(3)), rel=1e-6)
+
+
+def test_weighted_cross_entropy_equals_the_written_out_formula():
+    """Sum of weight times -log softmax, no mean anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    logits, weights = 3 * torch.randn(20, 50, generator=generator), torch.rand(20, generator=generator)
+    labels = torch.randint(0, 50, (20,), generator=generator)
+    p = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
+    expected = -(weights * torch.log(p[torch.arange(20), labels])).sum()
+    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights), expected)
+
+
+def test_the_loss_of_bf16_logits_is_reduced_in_fp32():
+    """The sum of 4,000 losses of ln 2 would stand still at 256 in bf16."""
+    logits = torch.zeros(4000, 2, dtype=torch.bfloat16)
+    loss = weighted_cross_entropy(logits, torch.zeros(4000, dtype=torch.int64), torch.ones(4000))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(4000 * np.log(2), rel=1e-5)
+
+
+def test_a_prediction_of_weight_zero_has_no_influence(make_inputs, make_model):
+    """Padded rows may hold anything: loss and gradients are those of the others."""
+    learner, inputs = Mlm().build(make_model), make_inputs()
+    inputs["weights"][64:] = 0.0
+    other = {**inputs, "labels": torch.where(inputs["weights"] > 0, inputs["labels"], 42)}
+    first, second = (gradients(learner, [batch], torch.float32) for batch in (inputs, other))
+    assert all(torch.equal(gradient, second[name]) for name, gradient in first.items())
+    assert torch.equal(learner(inputs), learner(other))
+
+
+def test_the_learners_loss_is_the_models_at_the_chosen_positions(make_inputs, make_model):
+    """From logits at all positions, softmax in double precision, the chosen ones weighted."""
+    model, inputs = make_model(), make_inputs()
+    logits = model(inputs["ids"]).double()[inputs["positions"]]
+    picked = logits.log_softmax(1).gather(1, inputs["labels"][:, None])[:, 0]
+    expected = -(inputs["weights"].double() * picked).sum()
+    assert MaskedLearner(model)(inputs).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_learner_is_built_around_one_freshly_made_model(make_model):
+    """`make_model` is asked once, and the model's parameters are all there are."""
+    made = []
+    learner = Mlm().build(lambda: made.append(make_model()) or made[-1])
+    assert len(made) == 1
+    assert learner.model is made[0]
+    expected = [f"model.{name}" for name, _ in made[0].named_parameters()]
+    assert [name for name, _ in learner.named_parameters()] == expected
+
+
+def test_eight_micro_batches_equal_one_batch_in_fp32(make_inputs, make_model):
+    """Accumulated gradients are those of the whole batch, within the rounding of sums."""
+    learner = Mlm().build(make_model)
+    whole = gradients(learner, [make_inputs()], torch.float32)
+    pieces = gradients(learner, [make_inputs(i, i + 4) for i in range(0, 32, 4)], torch.float32)
+    for name, gradient in whole.items():
+        assert (pieces[name] - gradient).norm() < 1e-5 * gradient.norm(), name
+
+
+def test_eight_micro_batches_equal_one_batch_in_bf16_within_rounding(make_inputs, make_model):
+    """Accumulation adds no error of its own: eight pieces are as near to the exact gradient as the whole is."""
+    learner = Mlm().build(make_model)
+    exact = gradients(learner, [make_inputs()], torch.float32)
+    whole = gradients(learner, [make_inputs()], torch.bfloat16)
+    pieces = gradients(learner, [make_inputs(i, i + 4) for i in range(0, 32, 4)], torch.bfloat16)
+    assert {g.dtype for g in [*whole.values(), *pieces.values()]} == {torch.float32}
+    for name, gradient in exact.items():
+        assert (whole[name] - gradient).norm() < 0.05 * gradient.norm(), name
+        assert (pieces[name] - gradient).norm() < 0.05 * gradient.norm(), name
+        assert (pieces[name] - whole[name]).norm() < 0.02 * gradient.norm(), name
+
+
+def test_trunk_and_loss_compile_apart(make_inputs, make_model, monkeypatch):
+    """Two regions with the caller's options, so that another mask count recompiles the small one alone; both are used."""
+    compiled, called = [], []
+
+    class Region(torch.nn.Module):
+        def __init__(self, function, index):
+            super().__init__()
+            self.function, self.index = function, index
+
+        def forward(self, *args):
+            called.append(self.index)
+            return self.function(*args)
+
+    def compile_(function, **options):
+        compiled.append(options)
+        return Region(function, len(compiled))
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    learner, inputs = Mlm().build(make_model), make_inputs()
+    expected = learner(inputs)
+    learner.compile(dynamic=False, fullgraph=True)
+    assert torch.equal(learner(inputs), expected)
+    assert compiled == [{"dynamic": False, "fullgraph": True}] * 2
+    assert called == [1, 2]

@@ -1,0 +1,210 @@
+"""A step: many micro-batches are one batch, gradients are clipped once, and what is not finite changes nothing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gpuday.core.clock import Budget
+from gpuday.objectives import Learner
+from gpuday.optim import Stepper
+from gpuday.presets import find, names
+from gpuday.recipe import Recipe
+from gpuday.schedules.constant import Constant
+from gpuday.schedules.ramp import Ramp
+from gpuday.train.parameters import named_parameters
+from gpuday.train.step import MaskLevels, Outcome, take_step
+
+MakeBatches = Callable[..., Any]
+
+
+class Bowl(Learner):
+    """Loss sum_i weight_i * slope * w: its gradient is known by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        self.frozen = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return (inputs["slope"] * self.w).sum()
+
+    def compile(self, **options: Any) -> None:
+        raise NotImplementedError
+
+
+class Watching(Stepper):
+    """Keeps what it was given: the gradient at the time, and the multiplier."""
+
+    def __init__(self, learner: Learner, *, ask_again: bool = False) -> None:
+        self._learner, self._ask_again = learner, ask_again
+        self.seen: list[tuple[float, list[float]]] = []
+
+    def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+        if self._ask_again:
+            assert closure() is None
+        self.seen.append((multiplier, self._learner.w.grad.tolist()))
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        yield
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        pass
+
+
+def slopes(*values: tuple[float, float]) -> Callable[[], Iterator[dict[str, Tensor]]]:
+    return lambda: iter([{"slope": torch.tensor(v)} for v in values])
+
+
+def test_gradients_of_micro_batches_add_up() -> None:
+    """By hand: slopes (1, 2) and (2, 2) at w = (1, 2) give loss 5 + 6, gradient (3, 4), norm 5."""
+    learner = Bowl()
+    stepper = Watching(learner)
+    outcome = take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=0.25, clip=0.0)
+    assert outcome == Outcome(loss=11.0, gradient_norm=5.0, skipped=False)
+    assert stepper.seen == [(0.25, [3.0, 4.0])]
+
+
+@pytest.mark.parametrize(
+    ("clip", "wanted"), [(0.0, [3.0, 4.0]), (10.0, [3.0, 4.0]), (5.0, [3.0, 4.0]), (1.0, [0.6, 0.8])]
+)
+def test_the_whole_gradient_is_clipped_and_the_norm_before_is_told(clip: float, wanted: list[float]) -> None:
+    """Its direction stays; a norm below the limit stays too; 0 leaves it alone."""
+    learner = Bowl()
+    stepper = Watching(learner)
+    outcome = take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=clip)
+    assert outcome.gradient_norm == 5.0
+    assert stepper.seen[0][1] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_gradients_of_the_step_before_are_gone() -> None:
+    """Two equal steps see equal gradients."""
+    learner = Bowl()
+    stepper = Watching(learner)
+    for _ in range(2):
+        take_step(learner, stepper, slopes((3, 4)), multiplier=1.0, clip=0.0)
+    assert stepper.seen == [(1.0, [3.0, 4.0])] * 2
+
+
+def test_an_optimizer_may_ask_for_the_gradient_again() -> None:
+    """The closure makes the same step's gradients anew, clipped alike, and not on top of the old ones."""
+    learner = Bowl()
+    stepper = Watching(learner, ask_again=True)
+    take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=1.0)
+    assert stepper.seen[0][1] == pytest.approx([0.6, 0.8], rel=1e-5)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "bad", [(float("nan"), 0.0), (float("inf"), 0.0), (0.0, -float("inf"))], ids=["nan", "inf", "minus inf"]
+)
+def test_an_update_that_is_not_finite_is_not_made(bad: tuple[float, float], clip: float) -> None:
+    """The optimizer is not even asked, and the outcome says so."""
+    learner = Bowl()
+    stepper = Watching(learner)
+    outcome = take_step(learner, stepper, slopes((1, 2), bad), multiplier=1.0, clip=clip)
+    assert outcome.skipped
+    assert stepper.seen == []
+
+
+def test_a_finite_loss_with_a_gradient_that_is_not_is_no_update_either() -> None:
+    """The square root at zero: the loss is 0, its slope is infinite."""
+
+    class Root(Bowl):
+        def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+            return (self.w - self.w.detach()).sum().sqrt()
+
+    learner = Root()
+    stepper = Watching(learner)
+    outcome = take_step(learner, stepper, slopes((0, 0)), multiplier=1.0, clip=0.0)
+    assert outcome.loss == 0.0
+    assert outcome.skipped and stepper.seen == []
+
+
+@pytest.mark.parametrize("preset", names())
+def test_weights_and_moments_stay_to_the_bit_when_an_update_is_skipped(preset: str) -> None:
+    """With the real optimizers of all presets: nothing decays, no moment moves, no step is counted."""
+    optimizer = find(preset)("nano", Budget.parse("10m")).optimizer
+    learner = Bowl()
+    stepper = optimizer.build(named_parameters(learner)[:1])
+    take_step(learner, stepper, slopes((1, 2)), multiplier=1.0, clip=0.0)
+    before = [learner.w.detach().clone(), *(t.clone() for t in stepper.state().values())]
+    take_step(learner, stepper, slopes((float("nan"), 2)), multiplier=1.0, clip=0.0)
+    after = [learner.w.detach(), *stepper.state().values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("microbatch", [1, 2, 3, 4])
+def test_many_micro_batches_equal_one_batch(make_batches: MakeBatches, learner: Learner, microbatch: int) -> None:
+    """Eight rows at once, and in eight, four, three (one padded) and two pieces: one gradient within rounding."""
+    gradients = []
+    for size in (8, microbatch):
+        batches = make_batches()
+        stepper = Collecting(learner)
+        outcome = take_step(
+            learner, stepper, lambda b=batches, n=size: b.step(40, 8, multiplier=1.0, microbatch=n),
+            multiplier=1.0, clip=0.0,
+        )  # fmt: skip
+        gradients.append((outcome, stepper.gradient))
+    (whole, a), (pieces, b) = gradients
+    assert pieces.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert pieces.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-5)
+    torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-7)
+
+
+class Collecting(Watching):
+    def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+        self.gradient = torch.cat([p.grad.flatten().clone() for p in self._learner.parameters()])
+
+
+def test_the_gradient_is_accumulated_in_fp32_where_the_model_computes_in_bf16(
+    make_batches: MakeBatches, learner: Learner
+) -> None:
+    """Sixty-four pieces against one batch: an accumulator of eight bits would be off by percents."""
+    learner.model.encoder.dtype = torch.bfloat16
+    gradients = []
+    for size in (64, 1):
+        batches, stepper = make_batches(), Collecting(learner)
+        take_step(
+            learner, stepper, lambda b=batches, n=size: b.step(0, 64, multiplier=1.0, microbatch=n),
+            multiplier=1.0, clip=0.0,
+        )  # fmt: skip
+        gradients.append(stepper.gradient)
+        assert stepper.gradient.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9995
+    assert gradients[1].norm() == pytest.approx(float(gradients[0].norm()), rel=5e-3)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 6])
+def test_a_falling_mask_rate_has_as_many_levels_as_it_was_given(levels: int) -> None:
+    """Each level compiles the head once, so one more than asked for is one compile too many."""
+    at = MaskLevels(Ramp(start=1.0, end=0.5), levels)
+    assert len({at(i / 1000) for i in range(1001)}) == levels
+
+
+@given(st.floats(0.1, 1.0), st.floats(0.1, 1.0), st.floats(0.0, 1.0), st.integers(2, 9), st.floats(0.0, 1.0))
+def test_a_level_is_the_nearest_to_the_schedule(
+    start: float, end: float, until: float, levels: int, fraction: float
+) -> None:
+    """Never further away than half the distance between two levels, and always between the ends."""
+    schedule = Ramp(start=start, end=end, until=until)
+    level = MaskLevels(schedule, levels)(fraction)
+    # A schedule is looked at in hundredths: a ramp that ends within the first may be met in between.
+    wanted = schedule(fraction) if until >= 0.01 else level
+    assert abs(level - wanted) <= abs(start - end) / (levels - 1) / 2 + 1e-9
+    assert min(start, end) - 1e-9 <= level <= max(start, end) + 1e-9
+
+
+def test_a_constant_mask_rate_has_one_level(tiny: Recipe) -> None:
+    """Whatever number of levels the recipe allows."""
+    at = MaskLevels(Constant(), 6)
+    assert {at(i / 10) for i in range(11)} == {1.0}
