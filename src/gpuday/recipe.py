@@ -63,7 +63,7 @@ class BatchConfig:
         """Rows of `length` tokens in a full step when the budget is expected to read that many tokens."""
         if self.rows:
             return self.rows
-        scale = (expected_tokens / self.design_budget_tokens) ** self.exponent
+        scale: float = (expected_tokens / self.design_budget_tokens) ** self.exponent
         tokens = min(self.design_tokens, max(self.least_tokens, self.design_tokens * scale))
         return max(1, round(tokens / length / self.quantum)) * self.quantum
 

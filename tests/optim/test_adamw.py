@@ -34,7 +34,7 @@ def test_adamw_equals_torchs_with_the_same_groups(make_parameters, give_gradient
 
 def test_two_steps_by_hand(make_parameters):
     """A scalar of 1 with gradients 0.5 and -1, in double precision, bias corrections and all."""
-    (p,) = [q for q in make_parameters("embedding")]
+    (p,) = make_parameters("embedding")
     with torch.no_grad():
         p.tensor.fill_(1.0)
     stepper = Adamw(lr=0.1, beta1=0.9, beta2=0.98, eps=1e-12, weight_decay=0.5).build([p])

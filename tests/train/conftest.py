@@ -29,6 +29,7 @@ CHANGES: dict[str, Any] = {
     "data.vocab": 512,
     "data.length": 32,
     "batch.rows": 8,
+    "batch.ramp": {"part": "constant"},
     "train.microbatch": 4,
     "train.compile": "off",
     "train.dtype": "float32",

@@ -1,0 +1,93 @@
+"""A trained run as others get it: the final weights under the recipe's model, or a sentence that says what is missing."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gpuday.core import config
+from gpuday.core.errors import DataError, Interrupted, UsageError
+from gpuday.core.rundir import RunDir, write_json
+from gpuday.data.prepare import PreparedData
+from gpuday.objectives import Learner
+from gpuday.recipe import Recipe
+from gpuday.train.checkpoint import load_newest
+from gpuday.train.trained import load_recipe, load_trained
+
+TrainRun = Callable[..., Any]
+
+
+@pytest.fixture
+def claimed(run: RunDir, tiny: Recipe, data: PreparedData) -> RunDir:
+    """A run directory as `gpuday train` begins it: recipe and data."""
+    write_json(run.recipe, config.to_dict(tiny))
+    run.data.symlink_to(data.folder, target_is_directory=True)
+    return run
+
+
+def test_the_recipe_of_a_run_is_rebuilt_from_its_file_alone(claimed: RunDir, tiny: Recipe) -> None:
+    """Every part and every number, to the fingerprint."""
+    assert load_recipe(claimed) == tiny
+    assert config.fingerprint(load_recipe(claimed)) == config.fingerprint(tiny)
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    """Exit code 3, and what to give instead."""
+    with pytest.raises(DataError, match="is not a run directory") as caught:
+        load_recipe(RunDir(tmp_path))
+    assert caught.value.exit_code == 3
+
+
+def test_a_recipe_with_a_key_of_another_version_is_refused(claimed: RunDir, tiny: Recipe) -> None:
+    """With the file's name, so that the reader knows which."""
+    write_json(claimed.recipe, {**config.to_dict(tiny), "surprise": 1})
+    with pytest.raises(UsageError, match=r"recipe\.json\.surprise"):
+        load_recipe(claimed)
+
+
+def test_a_trained_run_holds_its_final_weights(claimed: RunDir, train_run: TrainRun, learner: Learner) -> None:
+    """Those of the newest checkpoint, in evaluation mode, in fp32, with the tokenizer that made the tokens."""
+    train_run()
+    trained = load_trained(claimed.root)
+    saved = load_newest(claimed.checkpoints, warn=pytest.fail)
+    assert saved is not None
+    assert not trained.model.training
+    assert trained.model.encoder.dtype == torch.float32
+    assert trained.tokenizer.vocab_size == trained.model.vocab == 512
+    for name, parameter in trained.model.named_parameters():
+        assert torch.equal(parameter.cpu(), saved.model[f"model.{name}"])
+    assert not torch.equal(
+        trained.model.encoder.embedding.weight.cpu(), learner.model.encoder.embedding.weight.detach()
+    )
+
+
+def test_a_run_without_a_checkpoint_says_so(claimed: RunDir) -> None:
+    """A prepared run is not a trained one."""
+    with pytest.raises(DataError, match="has no checkpoint yet"):
+        load_trained(claimed.root)
+
+
+def test_an_interrupted_run_gives_what_it_has(claimed: RunDir, train_run: TrainRun) -> None:
+    """A look at a run in between needs no finished training."""
+
+    def stop(event: str, /, **values: Any) -> None:
+        if event == "step" and values["step"] == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train_run(tell=stop)
+    assert load_trained(claimed.root).recipe.budget.amount == 6
+
+
+def test_reading_a_run_that_is_being_trained_does_not_disturb_it(claimed: RunDir, train_run: TrainRun) -> None:
+    """The temporary folder of a save in progress belongs to the process that trains: `gpuday evaluate` beside it reads
+    the checkpoint before and leaves that folder alone."""
+    train_run()
+    saving = claimed.checkpoints / ".tmp-00000007-1"  # process 1 lives on every machine
+    saving.mkdir()
+    (saving / "model.safetensors").write_bytes(b"half of it")
+    load_trained(claimed.root)
+    assert (saving / "model.safetensors").exists()
