@@ -68,8 +68,9 @@ class BatchConfig:
         return max(1, round(tokens / length / self.quantum)) * self.quantum
 
     def rows_at(self, fraction: float, *, full_rows: int, microbatch: int) -> int:
-        """Rows in the step that begins at this fraction: whole micro-batches, at least one, `full_rows` at most."""
-        return min(full_rows, max(1, round(self.ramp(fraction) * full_rows / microbatch)) * microbatch)
+        """Rows in the step that begins at this fraction: whole micro-batches, at least one, below the full batch."""
+        share = self.ramp(fraction)
+        return full_rows if share >= 1.0 else min(full_rows, max(1, round(share * full_rows / microbatch)) * microbatch)
 
 
 @dataclass(frozen=True, kw_only=True)

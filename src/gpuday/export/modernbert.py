@@ -54,8 +54,7 @@ def layer_types(config: EncoderConfig) -> list[str]:
     """'full_attention' or 'sliding_attention' of every layer."""
     mixer = config.mixer
     assert isinstance(mixer, Softmax)
-    # Half a window of zero is none at all, as in SoftmaxAttention.
-    local = [mixer.window >= 2 and mixer.is_local(layer) for layer in range(config.shape.depth)]
+    local = [mixer.is_local(layer) for layer in range(config.shape.depth)]
     return ["sliding_attention" if is_local else "full_attention" for is_local in local]
 
 

@@ -57,7 +57,7 @@ class Classifier(nn.Module):
     def __init__(self, encoder: Encoder, outputs: int, *, dropout: float = 0.1, std: float = 0.02) -> None:
         super().__init__()
         width = encoder.config.width
-        hidden = 64 * round(width * 4 / 3 / 64)  # 1024 at the paper's width of 768
+        hidden = 64 * max(1, round(width * 4 / 3 / 64))  # 1024 at the paper's width of 768
         self.encoder = encoder
         self.dense = Linear(width, hidden, bias=True)
         self.output = Linear(hidden, outputs, bias=True)

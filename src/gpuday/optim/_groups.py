@@ -43,9 +43,17 @@ class TorchStepper(Stepper):
 
     def load(self, state: dict[str, Tensor]) -> None:
         by_name = {name: tensor for tensor, name in self._names.items()}
+        loaded: dict[str, dict[str, Tensor]] = {name: {} for name in by_name}
         for full, value in state.items():
             name, _, key = full.rpartition("/")
-            if name not in by_name:
-                continue  # another stepper's share of the same checkpoint
+            if name in loaded:  # else another stepper's share of the same checkpoint
+                loaded[name][key] = value
+        expected = set().union(*loaded.values())
+        for name, values in loaded.items():
+            if missing := expected - values.keys():
+                raise KeyError(f"{name} has no {sorted(missing)} in the saved optimizer")
             parameter = by_name[name]
-            self._optimizer.state[parameter][key] = value.to(parameter.device) if value.dim() else value.clone()
+            # torch keeps step counts, of no dimension, where it made them; moments live beside their parameter.
+            copies = {k: v.to(parameter.device, copy=True) if v.dim() else v.clone() for k, v in values.items()}
+            if copies:
+                self._optimizer.state[parameter].update(copies)

@@ -43,7 +43,9 @@ def find_size(name: str) -> Size:
 
 def auto_size(device: str, budget: Budget) -> str:
     """The size for a device kind (`cpu`, `cuda`) and a budget; nano for budgets that are not in seconds."""
-    seconds = budget.seconds or 0.0
+    seconds = budget.seconds
+    if seconds is None:
+        return "nano"
     return next(name for limit, name in AUTO[device] if seconds <= limit)
 
 

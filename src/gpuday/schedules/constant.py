@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gpuday.core.errors import UsageError
 from gpuday.schedules import Schedule
 
 
@@ -11,6 +12,10 @@ class Constant(Schedule):
 
     value: float = 1.0
     """The multiplier."""
+
+    def __post_init__(self) -> None:
+        if self.value < 0.0:
+            raise UsageError(f"value is {self.value}", where="a schedule", fix="give 0 or more")
 
     def __call__(self, fraction: float) -> float:
         return self.value

@@ -30,6 +30,20 @@ class Softmax(Mixer):
     local_theta: float = 10000.0
     """Base of the rotary wavelengths in local layers."""
 
+    def __post_init__(self) -> None:
+        if self.head_width < 2 or self.head_width % 2:
+            raise UsageError(
+                f"head_width is {self.head_width}",
+                where="model.mixer.head_width",
+                fix="give an even number, such as 64",
+            )
+        if self.window < 0 or self.global_every < 1:
+            raise UsageError(
+                f"window {self.window} with global_every {self.global_every} is no pattern",
+                where="model.mixer",
+                fix="give a window of 0 or more and a global_every of 1 or more",
+            )
+
     def is_local(self, layer: int) -> bool:
         return self.window > 0 and layer % self.global_every != 0
 
@@ -43,7 +57,7 @@ class Softmax(Mixer):
         return SoftmaxAttention(self, place)
 
     def flops_per_token(self, place: Place) -> float:
-        reach = min(place.length, self.window + 1) if self.is_local(place.layer) else place.length
+        reach = min(place.length, 2 * (self.window // 2) + 1) if self.is_local(place.layer) else place.length
         return 2 * 4 * place.width**2 + 2 * 2 * reach * place.width
 
 
@@ -73,9 +87,10 @@ class SoftmaxAttention(nn.Module):
         self.qkv = Linear(place.width, 3 * place.width, bias=place.bias, fused=3)
         self.out = Linear(place.width, place.width, bias=place.bias, output=True)
         self.dropout, self.rotary = place.dropout, place.rotary
-        self.half_window = config.window // 2 if config.is_local(place.layer) else 0
+        self.local = config.is_local(place.layer)
+        self.half_window = config.window // 2 if self.local else 0
         if place.rotary:
-            theta = config.local_theta if self.half_window else config.theta
+            theta = config.local_theta if self.local else config.theta
             cos, sin = rotary_angles(place.length, config.head_width, theta)
             self.cos: Tensor
             self.sin: Tensor
@@ -95,7 +110,7 @@ class SoftmaxAttention(nn.Module):
     def _allowed(self, mask: Tensor | None, length: int) -> Tensor | None:
         """Which key each query may see, bool, broadcastable to [B, H, L, L]; None where all may."""
         allowed = None if mask is None else mask[:, None, None, :]
-        if self.half_window and length > self.half_window:
+        if self.local and length > self.half_window:
             at = torch.arange(length, device=self.qkv.weight.device)
             near = (at[:, None] - at[None, :]).abs() <= self.half_window
             # A padded query near no real key would attend to nothing, and softmax over nothing is NaN.

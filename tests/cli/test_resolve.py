@@ -1,0 +1,225 @@
+"""From preset and flags to a recipe and its directory: what wins over what, and what is refused."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuday import presets
+from gpuday.cli import resolve
+from gpuday.cli.flags import Flags
+from gpuday.cli.resolve import cache_folder, claim_run, resolve_recipe, resolve_run
+from gpuday.cli.screen import Screen
+from gpuday.core import config, parts
+from gpuday.core.clock import Budget
+from gpuday.core.errors import UsageError
+from gpuday.core.rundir import RunDir, read_json
+from gpuday.optim.adamw import Adamw
+from gpuday.recipe import Recipe
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of its own, on a CPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resolve, "pick_device", lambda: type("Cpu", (), {"type": "cpu"}))
+    return tmp_path
+
+
+def recipe_of(preset: str | None = None, **flags: Any) -> Recipe:
+    return resolve_recipe(preset, Flags(**flags), Screen(as_json=True))
+
+
+def toml(place: Path, text: str) -> str:
+    (place / "mine.toml").write_text(text)
+    return "mine.toml"
+
+
+def test_a_preset_with_size_and_budget_is_the_presets_own_recipe() -> None:
+    """Nothing is added to what the Python function returns."""
+    wanted = presets.find("crammed")("base", Budget.parse("24h"))
+    assert recipe_of("crammed", size="base", budget="24h") == wanted
+
+
+def test_without_anything_the_best_preset_for_device_and_budget_is_chosen_aloud(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A day on a CPU: `modern` at the size of the table, and the reason is told."""
+    recipe = recipe_of()
+    assert (recipe.preset, recipe.size, recipe.budget) == ("modern", "mini", Budget.parse("24h"))
+    event = json.loads(capsys.readouterr().out)
+    assert event["event"] == "choice"
+    assert event["size"] == "mini" and "24h on cpu" in event["reason"]
+
+
+def test_nothing_is_called_a_choice_that_the_user_made(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Preset and size given, by flags or in a file: there is no reason to tell."""
+    recipe_of("bert", size="nano")
+    recipe_of(toml(place, 'base = "modern"\nsize = "nano"\n'))
+    assert capsys.readouterr().out == ""
+
+
+def test_flags_reach_the_recipe() -> None:
+    """Each at its key."""
+    recipe = recipe_of(
+        "modern",
+        size="nano",
+        budget="1h",
+        corpus=("a.txt", "b"),
+        heldout=("h",),
+        documents="file",
+        tokenizer="wordpiece",
+        vocab=640,
+        seed=9,
+    )
+    data = recipe.data
+    assert (data.corpus, data.heldout, data.documents) == (("a.txt", "b"), ("h",), "file")
+    assert (data.tokenizer, data.vocab, recipe.seed) == ("wordpiece", 640, 9)
+    assert recipe.budget == Budget(amount=3600, unit="seconds")
+
+
+def test_a_toml_file_changes_what_it_names(place: Path) -> None:
+    """Base, size, budget and nested tables; all else is the base's."""
+    text = 'base = "bert"\nsize = "nano"\nbudget = "1h"\n[optimizer]\nlr = 5e-4\n[data]\ncorpus = ["x.txt"]\n'
+    base = presets.find("bert")("nano", Budget.parse("1h"))
+    recipe = recipe_of(toml(place, text))
+    assert {path: new for path, _, new in config.differences(base, recipe)} == {
+        "optimizer.lr": 5e-4,
+        "data.corpus": ["x.txt"],
+    }
+
+
+def test_flags_win_over_the_file_and_settings_over_flags(place: Path) -> None:
+    """The nearer to the user, the stronger; of two settings the later."""
+    path = toml(place, 'base = "modern"\nsize = "micro"\nbudget = "1h"\nseed = 1\n[data]\nvocab = 640\n')
+    recipe = recipe_of(path, size="nano", budget="10m", seed=2, vocab=704, set=("seed=3", "seed=4"))
+    assert (recipe.size, recipe.budget.amount, recipe.seed, recipe.data.vocab) == ("nano", 600, 4, 704)
+
+
+def test_a_budget_may_be_a_table(place: Path) -> None:
+    """As a run's own recipe writes it."""
+    path = toml(place, 'base = "modern"\nsize = "nano"\nbudget = { amount = 90, unit = "steps" }\n')
+    assert recipe_of(path).budget == Budget(amount=90.0, unit="steps")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('size = "nano"', "names no base"),
+        ("base = 3", "names no base"),
+        ('base = "modrn"', "did you mean 'modern'"),
+        ('base = "modern"\noptimiser = "adamw"', "did you mean 'optimizer'"),
+        ('base = "modern"\n[optimizer]\nrate = 1', "unknown key 'optimizer.rate'"),
+        ('base = "modern"\n[train]\nmicrobatch = "many"', "train.microbatch is 'many'"),
+        ('base = "modern"\nbudget = "soon"', "not a budget"),
+        ('base = "modern"\n[', "not valid TOML"),
+        ('base = "modern"\noptimizer = "os.system"', "no optimizer is called"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_with_the_nearest_match(place: Path, text: str, said: str) -> None:
+    """By key, before anything is made."""
+    with pytest.raises(UsageError) as caught:
+        recipe_of(toml(place, text), size="nano")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("item", "path", "value"),
+    [
+        ("optimizer.lr=1e-3", "optimizer.lr", 1e-3),
+        ("optimizer.rest.lr = 2", "optimizer.rest.lr", 2.0),
+        ("model.position=learned", "model.position", "learned"),
+        ('data.corpus=["a", "b=c"]', "data.corpus", ["a", "b=c"]),
+        ("train.dropout=true", "train.dropout", True),
+        ("optimizer=adamw", "optimizer", config.to_dict(Adamw())),
+        ("rate={part = 'constant', value = 0.5}", "rate", {"part": "constant", "value": 0.5}),
+    ],
+)
+def test_a_setting_is_read_as_toml(item: str, path: str, value: Any) -> None:
+    """Numbers, lists, tables and bare words; the first `=` divides, spaces around it do not matter."""
+    found = config.to_dict(recipe_of("modern", size="nano", set=(item,)))
+    for key in path.split("."):
+        found = found[key]
+    assert found == value
+
+
+@pytest.mark.parametrize("item", ["optimizer.lr", "optimizer.lrr=1", "nothing=1", "=1", "seed=-1", "preset.x=1"])
+def test_a_setting_that_fits_nowhere_is_refused(item: str) -> None:
+    """Never a key that nobody reads."""
+    with pytest.raises(UsageError):
+        recipe_of("modern", size="nano", set=(item,))
+
+
+def test_a_part_of_the_users_own_may_be_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--part`, then its name anywhere in the recipe; without the flag the name is unknown."""
+    monkeypatch.setattr(parts, "_user_files", {})
+    (place / "halved.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from gpuday.schedules import Schedule\n\n\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Halved(Schedule):\n"
+        '    """Half."""\n\n'
+        "    def __call__(self, fraction: float) -> float:\n"
+        "        return 0.5\n"
+    )
+    with pytest.raises(UsageError, match="no schedule is called 'halved'"):
+        recipe_of("modern", size="nano", set=("rate=halved",))
+    recipe = recipe_of("modern", size="nano", part=(Path("halved.py"),), set=("rate=halved",))
+    assert recipe.rate(0.3) == 0.5
+
+
+def test_a_run_is_named_after_what_makes_it(place: Path) -> None:
+    """Preset, size, budget and hash under runs/: equal flags find the same folder, other ones another."""
+    recipe = recipe_of("modern", size="nano", budget="10m")
+    root = resolve_run(recipe, Flags()).root
+    assert root == Path("runs") / f"modern-nano-600seconds-{config.fingerprint(recipe)[:8]}"
+    other = recipe_of("modern", size="nano", budget="10m", seed=1)
+    assert resolve_run(other, Flags()).root != root
+    assert resolve_run(recipe_of("modern", size="nano", budget="1e18flop"), Flags()).root.name.startswith(
+        "modern-nano-1e18flops-"
+    )
+
+
+def test_out_names_the_folder(place: Path) -> None:
+    """Anywhere; only its own name must be plain."""
+    recipe = recipe_of("modern", size="nano")
+    assert resolve_run(recipe, Flags(out=place / "else where" / "mine")).root == place / "else where" / "mine"
+    with pytest.raises(UsageError, match="cannot name a run"):
+        resolve_run(recipe, Flags(out=place / "-rf"))
+
+
+def test_a_folder_with_another_recipe_is_refused_with_the_differences(place: Path) -> None:
+    """The first eight, old and new; the same recipe is welcome."""
+    recipe = recipe_of("modern", size="nano")
+    run = resolve_run(recipe, Flags(out=place / "mine"))
+    claim_run(run, recipe, {})
+    assert resolve_run(recipe, Flags(out=place / "mine")) == run
+    other = recipe_of("modern", size="nano", seed=5, set=("optimizer.lr=0.5",))
+    with pytest.raises(UsageError, match="another recipe") as caught:
+        resolve_run(other, Flags(out=place / "mine"))
+    assert "seed: 0 there, 5 asked" in str(caught.value)
+    assert "optimizer.lr: 0.01 there, 0.5 asked" in str(caught.value)
+
+
+def test_a_claim_writes_the_recipe_once_and_each_new_environment(place: Path) -> None:
+    """A resume on other versions is on record; the same machine again is not, whatever the command."""
+    recipe = recipe_of("modern", size="nano")
+    run = RunDir(place / "mine")
+    for command, torch in (("run", "1"), ("train", "1"), ("run", "2")):
+        claim_run(run, recipe, {"torch": torch, "command": [command]})
+    assert config.from_dict(Recipe, read_json(run.recipe)) == recipe
+    assert [e["torch"] for e in read_json(run.environment)["attempts"]] == ["1", "2"]
+
+
+def test_the_cache_is_where_it_was_asked_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$GPUDAY_CACHE, else the user's cache folder, else ~/.cache."""
+    monkeypatch.setenv("GPUDAY_CACHE", str(place / "mine"))
+    assert cache_folder() == place / "mine"
+    monkeypatch.setenv("GPUDAY_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "xdg"))
+    assert cache_folder() == place / "xdg" / "gpuday"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(place / "home"))
+    assert cache_folder() == place / "home" / ".cache" / "gpuday"

@@ -1,0 +1,114 @@
+"""The rooms one by one, and the commands that only look."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gpuday import presets
+from gpuday.cli import rooms
+from gpuday.core import config
+from gpuday.core.clock import Budget
+from gpuday.core.rundir import read_json
+from gpuday.presets.sizes import SIZES
+from gpuday.recipe import KINDS
+
+Call = Callable[..., Any]
+
+
+def test_the_presets_are_listed_with_what_they_are(call: Call) -> None:
+    """All of them, by the first line of their docstring."""
+    rows = call("list", "presets").events
+    assert [row["preset"] for row in rows] == presets.names() == ["bert", "crammed", "modern"]
+    assert all(len(row["what"]) > 20 for row in rows)
+
+
+def test_the_sizes_are_listed_with_their_figures(call: Call) -> None:
+    """From small to large."""
+    rows = call("list", "sizes").events
+    assert [row["size"] for row in rows] == list(SIZES)
+    assert [row["width"] for row in rows] == sorted(row["width"] for row in rows)
+
+
+def test_the_parts_of_a_kind_are_listed(call: Call) -> None:
+    """`gpuday list optimizer`, and all kinds at once."""
+    rows = call("list", "optimizer").events
+    assert {"adamw", "muon"} <= {row["part"] for row in rows}
+    assert {row["kind"] for row in rows} == {"optimizer"}
+    everything = call("list", "parts").events
+    assert {row["kind"] for row in everything} == set(KINDS)
+    assert all(row["what"] for row in everything)
+
+
+def test_runs_are_listed_by_folder(call: Call, tmp_path: Path) -> None:
+    """A prepared run is there, not yet started; a folder without runs, and no folder at all, give an empty list."""
+    assert call("list").events == call("list", "runs").events == []
+    call("prepare", "tiny.toml", "--out", "runs/mine")
+    (row,) = call("list").events
+    assert (row["name"], row["preset"], row["status"]) == ("mine", "modern", "not started")
+    assert call("list", str(tmp_path / "runs")).events == [row]
+
+
+def show(call: Call, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]:
+    """What `gpuday show` prints as the record."""
+    printed: list[str] = []
+    monkeypatch.setattr(Console, "print_json", lambda self, text: printed.append(text))
+    assert call("show", *arguments).code == 0
+    return __import__("json").loads(printed[-1])
+
+
+def test_a_preset_is_shown_with_the_flags_applied(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolved recipe, from which the same recipe can be made."""
+    record = show(call, monkeypatch, "modern", "--size", "nano", "--budget", "10m", "--set", "optimizer.lr=0.5")
+    wanted = presets.find("modern")("nano", Budget.parse("10m"))
+    assert record == config.to_dict(config.replace_at(wanted, "optimizer.lr", 0.5))
+
+
+def test_a_run_is_shown_by_its_record(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name and state first."""
+    call("prepare", "tiny.toml", "--out", "runs/mine")
+    record = show(call, monkeypatch, "runs/mine")
+    assert (record["name"], record["status"], record["size"]) == ("mine", "not started", "nano")
+
+
+def test_the_rooms_one_by_one_make_what_run_makes(call: Call, tmp_path: Path) -> None:
+    """prepare, train, evaluate, export, report: each exit code 0, and the run is whole."""
+    run = tmp_path / "runs" / "mine"
+    for command in ("prepare", "train"):
+        assert call(command, "tiny.toml", "--out", "runs/mine").code == 0
+    assert not (run / "model").exists() and not (run / "report.html").exists()
+    assert read_json(run / "summary.json")["heldout"]["word_bits_per_byte"] is None
+    assert call("evaluate", "runs/mine", "--tasks", "none").code == 0
+    assert read_json(run / "summary.json")["heldout"]["word_bits_per_byte"] > 0
+    assert call("export", "runs/mine").code == 0
+    assert (run / "model" / "model.safetensors").exists()
+    called = call("report", "runs/mine")
+    assert called.code == 0 and called.events[-1]["event"] == "report"
+    assert (run / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_a_run_that_is_not_trained_yet_says_so(call: Call, command: str) -> None:
+    """Exit code 3, and which command comes first."""
+    call("prepare", "tiny.toml", "--out", "runs/mine")
+    called = call(command, "runs/mine", *(("--tasks", "none") if command == "evaluate" else ()))
+    assert called.code == 3
+    assert "has no checkpoint yet" in called.err and "gpuday run" in called.err
+
+
+def test_task_files_are_looked_at_before_anything_is_spent(call: Call, tmp_path: Path) -> None:
+    """A run whose scores could never be made does not begin."""
+    called = call("run", "tiny.toml", "--tasks", "cola", "--task-data", str(tmp_path / "none"), "--out", "runs/mine")
+    assert called.code == 3
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_first_line_of_a_docstring_stands_for_the_thing() -> None:
+    """One that has none is empty, and no fault."""
+
+    class Undocumented: ...
+
+    assert rooms._first_line(presets.find("bert")).startswith("Post-norm")
+    assert rooms._first_line(Undocumented) == ""

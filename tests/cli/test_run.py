@@ -1,0 +1,154 @@
+"""`gpuday run` and the rooms up to training: claimed, prepared once, trained once, resumed by the same command."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuday.cli.screen import Screen
+from gpuday.core import config
+from gpuday.core.rundir import RunDir, read_json, write_json
+from gpuday.recipe import Recipe
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path / "runs" / "mine")
+
+
+def prepare(call: Call, *more: str) -> Any:
+    return call("prepare", "tiny.toml", "--out", "runs/mine", *more)
+
+
+def train(call: Call, *more: str) -> Any:
+    return call("train", "tiny.toml", "--out", "runs/mine", *more)
+
+
+def test_preparing_writes_recipe_environment_and_data(call: Call, run: RunDir) -> None:
+    """The data is a link into the shared cache, given in full, so that the command's folder does not matter."""
+    called = prepare(call)
+    assert called.code == 0
+    assert called.kinds()[0] == "run" or "choice" in called.kinds()
+    assert config.from_dict(Recipe, read_json(run.recipe)).data.vocab == 512
+    assert read_json(run.environment)["attempts"][0]["command"][0] == "gpuday"
+    assert run.data.is_symlink() and os.path.isabs(os.readlink(run.data))
+    for name in ("tokenizer.json", "train.tok", "heldout.tok", "manifest.json", "drops.json"):
+        assert (run.data / name).exists()
+
+
+def test_runs_share_their_prepared_data(call: Call, run: RunDir) -> None:
+    """Another run of the same text reads it from the cache."""
+    prepare(call)
+    called = call("prepare", "tiny.toml", "--out", "runs/other", "--seed", "5")
+    assert [e["reused"] for e in called.events if e.get("event") == "prepared"] == [True]
+    assert (run.root.with_name("other") / "data").resolve() == run.data.resolve()
+
+
+def test_a_run_keeps_its_data_whatever_became_of_the_corpus(call: Call, tmp_path: Path) -> None:
+    """The text may be gone when a run is resumed."""
+    documents = [
+        f"Document {i} tells of fox number {i} and of what it ate on day {i * 7}, again and again." for i in range(400)
+    ]
+    (tmp_path / "text.txt").write_text("\n\n".join(documents))
+    assert prepare(call, "--corpus", "text.txt").code == 0
+    (tmp_path / "text.txt").unlink()
+    assert prepare(call, "--corpus", "text.txt").code == 0
+
+
+def test_data_whose_cache_was_cleared_is_prepared_again(
+    call: Call, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that leads nowhere is no fault."""
+    monkeypatch.setenv("GPUDAY_CACHE", str(tmp_path / "own"))
+    prepare(call)
+    tokens = (run.data / "train.tok" / "00000.bin").read_bytes()
+    shutil.rmtree(tmp_path / "own")
+    assert not run.data.exists()
+    assert prepare(call).code == 0
+    assert (run.data / "train.tok" / "00000.bin").read_bytes() == tokens
+
+
+def test_training_writes_fit_journal_checkpoint_and_summary(call: Call, run: RunDir) -> None:
+    """And tells fit, steps and the end."""
+    called = train(call)
+    assert called.code == 0
+    assert {"fit", "start", "validation", "step", "trained"} <= set(called.kinds())
+    assert run.fit.exists() and run.journal.exists() and run.heartbeat.exists()
+    assert (run.checkpoints / "step-00000003").is_dir()
+    assert read_json(run.summary)["train"]["steps"] == 3
+
+
+def test_a_finished_training_is_not_repeated(call: Call, run: RunDir) -> None:
+    """The same command says so, and leaves every file of the training as it was."""
+    train(call)
+    paths = [p for p in run.root.rglob("*") if p.is_file() and p.name != ".lock" and "/data/" not in str(p)]
+    before = {p: p.read_bytes() for p in paths}
+    called = train(call)
+    assert called.code == 0
+    assert called.events[-1] == {"event": "trained", "already": True}
+    assert "step" not in called.kinds() and "start" not in called.kinds()
+    assert {p: p.read_bytes() for p in paths} == before
+
+
+def test_an_interrupted_run_ends_with_75_and_the_same_command_finishes_it(
+    call: Call, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C at the second step: a sentence, no traceback; then the rest."""
+    tell = Screen.tell
+
+    def interrupt(self: Screen, event: str, /, **values: Any) -> None:
+        tell(self, event, **values)
+        if event == "step" and values["step"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "tell", interrupt)
+        called = train(call)
+    assert called.code == 75
+    assert "stopped at step 2" in called.err and "same command" in called.err
+    assert not run.summary.exists()
+    called = train(call)
+    assert called.code == 0
+    assert [e["step"] for e in called.events if e.get("event") == "start"] == [2]
+    assert read_json(run.summary)["resumes"] == 1
+
+
+def test_a_fit_with_a_notice_tells_it(call: Call, run: RunDir) -> None:
+    """What a person should know of the choice is an event of its own."""
+    train(call)
+    write_json(run.fit, {**read_json(run.fit), "notices": ["training runs eager"]})
+    run.summary.unlink()
+    assert [e["message"] for e in train(call).events if e.get("event") == "notice"] == ["training runs eager"]
+
+
+def test_a_folder_with_another_recipe_is_refused(call: Call, run: RunDir) -> None:
+    """Exit code 2 with the difference; the run is untouched."""
+    prepare(call)
+    before = run.recipe.read_bytes()
+    called = prepare(call, "--seed", "4")
+    assert called.code == 2
+    assert "seed: 0 there, 4 asked" in called.err
+    assert run.recipe.read_bytes() == before
+
+
+def test_a_run_that_another_process_holds_is_refused(call: Call, run: RunDir) -> None:
+    """Two trainings in one folder would ruin both."""
+    with run.lock():
+        called = train(call)
+    assert called.code == 2
+    assert "in use by process" in called.err
+
+
+@pytest.mark.parametrize(("corpus", "code"), [("synthetic:many", 2), ("no/such/text.txt", 3)])
+def test_a_corpus_that_was_mistyped_leaves_its_folder_free_for_the_right_one(
+    call: Call, run: RunDir, corpus: str, code: int
+) -> None:
+    """Nothing was prepared, so that the corrected command with the same --out is no 'other recipe'."""
+    assert prepare(call, "--corpus", corpus).code == code
+    assert prepare(call).code == 0

@@ -1,0 +1,201 @@
+"""The screen: JSON lines for programs, a live line for people, and nothing from a file that could steer a terminal."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from gpuday.cli import screen as screens
+from gpuday.cli.screen import Screen, clean, duration, figure, show_error
+from gpuday.core.errors import UsageError
+
+STEP = {"step": 3, "fraction": 0.25, "seconds": 30.0, "tokens": 60_000, "loss": 5.4321}
+
+
+class Terminal(Screen):
+    """A screen on a terminal of 120 columns that is a string."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(as_json=False, **options)
+        self.text = io.StringIO()
+        self.console = Console(file=self.text, force_terminal=True, width=120, highlight=False, color_system=None)
+        self.as_json = False
+
+
+def strict(line: str) -> dict[str, Any]:
+    """JSON by the letter: NaN and Infinity are none."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def test_events_are_json_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line an event, each by itself JSON, flushed as it comes."""
+    with Screen(as_json=False) as screen:
+        assert screen.as_json
+        screen.tell("run", folder="runs/a\nb", size="nano")
+        screen.tell("validation", step=1, nats_per_token=6.25, final=False)
+    lines = [strict(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        {"event": "run", "folder": "runs/a\nb", "size": "nano"},
+        {"event": "validation", "step": 1, "nats_per_token": 6.25, "final": False},
+    ]
+
+
+def test_json_may_be_asked_for_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--json` wins."""
+    assert Screen(as_json=True).as_json
+    screen = Terminal()
+    screen.as_json = True
+    screen.tell("run", folder="a")
+    assert strict(capsys.readouterr().out) == {"event": "run", "folder": "a"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_json_lacks_leaves_a_line_that_is_json(value: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """The loss of an update that was not made: as in the journal, null."""
+    Screen(as_json=True).tell("step", **{**STEP, "loss": value})
+    assert strict(capsys.readouterr().out)["loss"] is None
+
+
+def test_control_characters_travel_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """A JSON line is plain ASCII, so that `tail -f` on it is safe."""
+    Screen(as_json=True).tell("note", message="a\x1b[31mb\x9bc\u202e")
+    out = capsys.readouterr().out
+    assert out.isascii() and "\x1b" not in out
+    assert strict(out)["message"] == "a\x1b[31mb\x9bc\u202e"
+
+
+@pytest.mark.parametrize("event", ["step", "progress", "finetune"])
+def test_streams_are_thinned_to_one_a_second(
+    event: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two hundred events in ten seconds leave ten lines: the first, and one in each second after it."""
+    now = 100.0
+    monkeypatch.setattr(screens.time, "monotonic", lambda: now)
+    screen = Screen(as_json=True)
+    for i in range(200):
+        screen.tell(event, **{**STEP, "step": i})
+        now += 0.05
+    steps = [strict(line)["step"] for line in capsys.readouterr().out.splitlines()]
+    assert steps[0] == 0
+    assert 9 <= len(steps) <= 10
+    assert min(b - a for a, b in zip(steps, steps[1:], strict=False)) >= 20
+
+
+def test_streams_do_not_thin_one_another_nor_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
+    """An event that comes once is always shown."""
+    screen = Screen(as_json=True)
+    for event in ("step", "finetune", "validation", "validation", "note", "note"):
+        screen.tell(event, **STEP)
+    assert [strict(line)["event"] for line in capsys.readouterr().out.splitlines()] == [
+        "step",
+        "finetune",
+        "validation",
+        "validation",
+        "note",
+        "note",
+    ]
+
+
+def test_a_person_sees_budget_loss_speed_and_time_left() -> None:
+    """At a quarter of 120 seconds: 60,000 tokens in 30 s are 2,000 a second, and a minute and a half is left."""
+    with Terminal(budget_seconds=120.0) as screen:
+        screen.tell("step", **STEP)
+    shown = screen.text.getvalue()
+    for part in ("25% of budget", "loss 5.432", "2.0k tok/s", "step 3", "1 min 30 s left"):
+        assert part in shown
+
+
+def test_the_time_left_of_other_budgets_follows_from_the_share_that_is_done() -> None:
+    """A quarter took 30 s: three quarters take 90 s."""
+    with Terminal() as screen:
+        screen.tell("step", **STEP)
+    assert "1 min 30 s left" in screen.text.getvalue()
+
+
+def test_the_live_line_ends_with_the_block_even_after_a_fault() -> None:
+    """The cursor is shown again."""
+    screen = Terminal()
+    with pytest.raises(ZeroDivisionError), screen:
+        screen.tell("step", **STEP)
+        raise ZeroDivisionError
+    assert screen.text.getvalue().count("\x1b[?25l") == screen.text.getvalue().count("\x1b[?25h") == 1
+
+
+def test_other_events_are_lines_of_figures() -> None:
+    """Names without underscores, four digits, thousands apart; what is empty is left out, zero and False are not."""
+    with Terminal() as screen:
+        screen.tell("trained", tokens=1234567, used_seconds=12.34567, notice="", none=None, skipped=0, final=False)
+    shown = screen.text.getvalue()
+    assert "trained" in shown
+    assert "tokens 1,234,567, used seconds 12.35, skipped 0, final False" in shown
+
+
+def test_text_from_a_file_is_neither_markup_nor_control() -> None:
+    """Brackets are shown as they are, escapes are not sent."""
+    with Terminal() as screen:
+        screen.tell("note", message="[bold]x[/bold] \x1b[2J \x07")
+        screen.table("t", [{"a": "[red]y[/red] \x1b]0;title\x07"}])
+    shown = screen.text.getvalue()
+    assert "[bold]x[/bold]" in shown and "[red]y[/red]" in shown
+    assert "\x1b[2J" not in shown and "\x1b]0;" not in shown and "\x07" not in shown
+
+
+@given(st.text())
+def test_clean_text_has_no_control_characters(text: str) -> None:
+    """Every character is printable, or a newline or tab; printable text passes unchanged, at equal length."""
+    cleaned = clean(text)
+    assert all(c.isprintable() or c in "\n\t" for c in cleaned)
+    assert len(cleaned) == len(text)
+    assert all(a == b for a, b in zip(text, cleaned, strict=True) if a.isprintable())
+
+
+def test_a_table_is_json_lines_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row a line; nothing at all where there is nothing."""
+    screen = Screen(as_json=True)
+    screen.table("runs", [{"a": 1, "b": None}, {"a": 2, "b": "x"}])
+    screen.table("runs", [])
+    lines = [strict(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [{"a": 1, "b": None}, {"a": 2, "b": "x"}]
+
+
+def test_a_table_is_a_table_for_people() -> None:
+    """Keys as headings, figures in cells, and a word where it is empty."""
+    screen = Terminal()
+    screen.table("runs", [{"used_seconds": 12345.678, "name": None}])
+    screen.table("runs", [])
+    shown = screen.text.getvalue()
+    assert "used seconds" in shown and "1.235e+04" in shown and "nothing found" in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-3, "0 s"), (0, "0 s"), (12.4, "12 s"), (59.6, "1 min 00 s"), (250, "4 min 10 s"), (11_045, "3 h 04 min")],
+)
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    """Worked by hand; never 60 seconds, never below zero."""
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234567, "1,234,567"), (5.43210, "5.432"), (True, "True"), ("a\x07", "a�"), (1e-9, "1e-09"), (0.5, "0.5")],
+)
+def test_figures_are_for_people(value: Any, text: str) -> None:
+    """Whole numbers whole, others to four digits, text cleaned."""
+    assert figure(value) == text
+
+
+def test_an_error_goes_to_standard_error_on_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not wrapped, whatever the width, so that a path can be copied."""
+    show_error(UsageError("x" * 300, where="[a]", fix="b"))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"error: {'x' * 300}\n  where: [a]\n  fix:   b\n"
