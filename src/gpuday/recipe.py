@@ -1,5 +1,6 @@
 """A recipe: a whole run as one frozen value, from which the run can be rebuilt."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,8 +55,6 @@ class BatchConfig:
     """How fast the batch grows with the expected tokens."""
     least_tokens: int = 4096
     """Never fewer tokens than this in a step."""
-    quantum: int = 8
-    """Rows by the rule are a multiple of this, so that they divide over micro-batches and ranks."""
     ramp: Schedule = Constant()
     """Share of the full batch over the budget."""
 
@@ -65,12 +64,19 @@ class BatchConfig:
             return self.rows
         scale: float = (expected_tokens / self.design_budget_tokens) ** self.exponent
         tokens = min(self.design_tokens, max(self.least_tokens, self.design_tokens * scale))
-        return max(1, round(tokens / length / self.quantum)) * self.quantum
+        return _round_number(tokens / length)
 
     def rows_at(self, fraction: float, *, full_rows: int, microbatch: int) -> int:
         """Rows in the step that begins at this fraction: whole micro-batches, at least one, below the full batch."""
         share = self.ramp(fraction)
         return full_rows if share >= 1.0 else min(full_rows, max(1, round(share * full_rows / microbatch)) * microbatch)
+
+
+def _round_number(rows: float) -> int:
+    """The nearest of 8, 12, 16, 24, 32, 48, ... by ratio: whole micro-batches, and the same for a slightly other speed."""
+    power = max(3, math.floor(math.log2(max(rows, 8.0))))
+    around = (1 << power, 3 << (power - 1), 2 << power)
+    return min(around, key=lambda candidate: abs(math.log(rows / candidate)))
 
 
 @dataclass(frozen=True, kw_only=True)

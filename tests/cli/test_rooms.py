@@ -1,5 +1,6 @@
 """The rooms one by one, and the commands that only look."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from gpuday import presets
-from gpuday.cli import rooms
 from gpuday.core import config
 from gpuday.core.clock import Budget
 from gpuday.core.rundir import read_json
@@ -56,7 +56,7 @@ def show(call: Call, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[s
     printed: list[str] = []
     monkeypatch.setattr(Console, "print_json", lambda self, text: printed.append(text))
     assert call("show", *arguments).code == 0
-    return __import__("json").loads(printed[-1])
+    return json.loads(printed[-1])
 
 
 def test_a_preset_is_shown_with_the_flags_applied(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,12 +103,3 @@ def test_task_files_are_looked_at_before_anything_is_spent(call: Call, tmp_path:
     called = call("run", "tiny.toml", "--tasks", "cola", "--task-data", str(tmp_path / "none"), "--out", "runs/mine")
     assert called.code == 3
     assert not (tmp_path / "runs").exists()
-
-
-def test_the_first_line_of_a_docstring_stands_for_the_thing() -> None:
-    """One that has none is empty, and no fault."""
-
-    class Undocumented: ...
-
-    assert rooms._first_line(presets.find("bert")).startswith("Post-norm")
-    assert rooms._first_line(Undocumented) == ""

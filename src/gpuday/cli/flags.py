@@ -16,6 +16,8 @@ class Output:
     """One JSON line per event, as when the output is not a terminal."""
     debug: Annotated[bool, Parameter(negative=())] = False
     """Show the traceback of an error."""
+    part: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False)] = ()
+    """Make the part in your own Python file known under the file's name. The file is executed."""
 
 
 @Parameter(name="*")
@@ -43,8 +45,6 @@ class Flags(Output):
     """Seed of every random stream. [0]"""
     set: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = ()
     """Change one value of the recipe: key=value, e.g. optimizer.lr=1e-3. Repeat it for more."""
-    part: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False)] = ()
-    """Make the part in your own Python file known under the file's name. The file is executed."""
 
 
 @Parameter(name="*")

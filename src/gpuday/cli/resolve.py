@@ -27,10 +27,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpuday"
 
 
+def know_parts(files: tuple[Path, ...], screen: Screen) -> None:
+    """Make the parts in the user's own files known."""
+    for file in files:
+        screen.tell("part", known=parts.add_file(file, list(KINDS.values())))
+
+
 def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
     """The recipe that a preset's name, or a TOML file with a `base`, and the flags stand for."""
-    for file in flags.part:
-        screen.tell("part", known=parts.add_file(file, list(KINDS.values())))
+    know_parts(flags.part, screen)
     tables: dict[str, Any] = {}
     if preset is not None and (preset.endswith(".toml") or Path(preset).is_file()):
         tables = config.read_toml(Path(preset))

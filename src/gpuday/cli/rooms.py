@@ -6,10 +6,10 @@ from pathlib import Path
 
 from gpuday import presets
 from gpuday.cli.flags import Flags, Output, TaskFlags
-from gpuday.cli.resolve import resolve_recipe
+from gpuday.cli.resolve import know_parts, resolve_recipe
 from gpuday.cli.screen import Screen
 from gpuday.core import config, parts
-from gpuday.core.errors import UsageError, nearest
+from gpuday.core.errors import DataError, UsageError, nearest
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.evaluate.fill_mask import samples
 from gpuday.evaluate.score import evaluate_tasks
@@ -33,7 +33,8 @@ def evaluate_command(run: Path, *, tasks: TaskFlags = TaskFlags(), output: Outpu
     """
     with Screen(as_json=output.json) as screen:
         check_tasks(tasks)
-        evaluate_room(RunDir(run), tasks, screen)
+        with _existing(run, output, screen).lock():
+            evaluate_room(RunDir(run), tasks, screen)
 
 
 def export_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
@@ -44,7 +45,7 @@ def export_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B0
     run
         The run's folder.
     """
-    with Screen(as_json=output.json) as screen:
+    with Screen(as_json=output.json) as screen, _existing(run, output, screen).lock():
         export_room(RunDir(run), screen)
 
 
@@ -57,7 +58,7 @@ def report_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B0
         The run's folder.
     """
     with Screen(as_json=output.json) as screen:
-        report_room(RunDir(run), screen)
+        report_room(_existing(run, output, screen), screen)
 
 
 def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B008
@@ -98,6 +99,16 @@ def show_command(what: str, *, flags: Flags = Flags()) -> None:  # noqa: B008
     with Screen(as_json=flags.json) as screen:
         record = show_run(Path(what)) if Path(what).is_dir() else config.to_dict(resolve_recipe(what, flags, screen))
         screen.console.print_json(json.dumps(record, default=str))
+
+
+def _existing(run: Path, output: Output, screen: Screen) -> RunDir:
+    """A run directory that is there, with the user's own parts known; no folder is made for a misspelt name."""
+    know_parts(output.part, screen)
+    if not RunDir(run).recipe.exists():
+        raise DataError(
+            f"{run} is not a run directory", where="RUN", fix="give the folder of a run; see gpuday list runs"
+        )
+    return RunDir(run)
 
 
 def check_tasks(flags: TaskFlags) -> None:

@@ -4,6 +4,7 @@ Text from a corpus or a file name is data: it is printed without markup and with
 """
 
 import json
+import math
 import time
 from types import TracebackType
 from typing import Any
@@ -52,6 +53,7 @@ class Screen:
         self.console = Console(highlight=False)
         self.as_json = as_json or not self.console.is_terminal
         self.budget_seconds = budget_seconds
+        self._deaf = False
         self._last: dict[str, float] = {}
         self._bar: Progress | None = None
         self._speed: float | None = None
@@ -69,8 +71,17 @@ class Screen:
             if now - self._last.get(event, -LEAST_SECONDS) < LEAST_SECONDS:
                 return
             self._last[event] = now
+        if self._deaf:
+            return
+        try:
+            self._show(event, values)
+        except BrokenPipeError:  # whoever read along has gone; what is told is not worth a run
+            self._deaf = True
+
+    def _show(self, event: str, values: dict[str, Any]) -> None:
         if self.as_json:
-            print(json.dumps({"event": event, **values}, default=str), flush=True)
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+            print(json.dumps({"event": event, **finite}, default=str), flush=True)
         elif event == "step":
             self._show_step(values)
         else:

@@ -175,7 +175,12 @@ class Heartbeat:
     def __init__(self, clock: Clock, path: Path, *, seconds: float = 1.0) -> None:
         self._clock, self._path, self._seconds = clock, path, seconds
         self._stop = threading.Event()
+        self._kept: float | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="gpuday-heartbeat")
+
+    def keep(self, seconds: float) -> None:
+        """Leave this on disk in the end instead of the clock: nothing was trained."""
+        self._kept = seconds
 
     def __enter__(self) -> "Heartbeat":
         self._thread.start()
@@ -194,4 +199,5 @@ class Heartbeat:
         # Not fsynced: after a power cut the checkpoint's own clock still stands, and a second is at stake at most
         # between two kernel write-backs; an fsync each second would steal time from the checkpoints' own.
         with contextlib.suppress(OSError):  # a full disk must not stop training: the checkpoint's clock remains
-            write_json(self._path, {"used_seconds": self._clock.used_seconds()}, durable=False)
+            used = self._clock.used_seconds() if self._kept is None else self._kept
+            write_json(self._path, {"used_seconds": used}, durable=False)

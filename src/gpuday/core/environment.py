@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from gpuday import __version__
 
 LIBRARIES = (
@@ -31,12 +33,12 @@ def source_revision() -> str:
     try:
         commit = _git(root, "rev-parse", "HEAD")
         return commit + ("+changes" if _git(root, "status", "--porcelain", "--", "src") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return f"gpuday {__version__}"  # no git on this machine, or a checkout without a commit
+    except (OSError, subprocess.SubprocessError):
+        return f"gpuday {__version__}"  # no git here, one that hangs, or a checkout without a commit
 
 
 def environment(device: str) -> dict[str, Any]:
-    """JSON values: package, source, Python, platform, libraries, cores, memory, device, command line."""
+    """JSON values: package, source, Python, platform, libraries, cores, memory in bytes, device, command line."""
     return {
         "gpuday": __version__,
         "source": source_revision(),
@@ -44,6 +46,7 @@ def environment(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
         "device": device,
         "command": ["gpuday", *sys.argv[1:]],
     }

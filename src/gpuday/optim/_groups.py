@@ -53,7 +53,7 @@ class TorchStepper(Stepper):
             if missing := expected - values.keys():
                 raise KeyError(f"{name} has no {sorted(missing)} in the saved optimizer")
             parameter = by_name[name]
-            # torch keeps step counts, of no dimension, where it made them; moments live beside their parameter.
-            copies = {k: v.to(parameter.device, copy=True) if v.dim() else v.clone() for k, v in values.items()}
+            # Step counts too: a fused kernel reads them on the parameter's device.
+            copies = {k: v.to(parameter.device, copy=True) for k, v in values.items()}
             if copies:
                 self._optimizer.state[parameter].update(copies)

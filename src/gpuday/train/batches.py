@@ -121,7 +121,7 @@ def _pad(inputs: dict[str, np.ndarray], count: int, microbatch: int, length: int
     padded = dict(inputs)
     per_row = len(inputs["weights"]) // count
     for name, values in inputs.items():
-        if len(values) == count:
+        if values.ndim > 1:
             padded[name] = np.concatenate([values, np.repeat(values[:1], extra, axis=0)])
         elif name == "positions":
             moved = [values[:per_row] + length * (count + i) for i in range(extra)]

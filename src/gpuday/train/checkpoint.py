@@ -63,9 +63,13 @@ def save(
     listing = {name: {"bytes": len(data), "xxh3_128": _hash(data)} for name, data in files.items()}
     _write_synced(temporary / MANIFEST, _sealed({"step": step, "files": listing}))
     fsync_folder(temporary)
-    if final.exists():  # the same step again after a fallback: the new one is whole, the old one goes
-        shutil.rmtree(final)
-    os.replace(temporary, final)
+    if final.exists():  # the same step again: the old one steps aside until the new one stands
+        aside = root / f".old-{step:08d}-{os.getpid()}"
+        os.replace(final, aside)
+        os.replace(temporary, final)
+        shutil.rmtree(aside)
+    else:
+        os.replace(temporary, final)
     fsync_folder(root)
     write_atomic(root / LATEST, _sealed({"folder": final.name}))
     for old in _folders(root)[KEEP:]:
@@ -74,10 +78,16 @@ def save(
 
 
 def load_newest(root: Path, *, warn: Callable[[str], None]) -> Saved | None:
-    """The newest checkpoint whose every checksum holds, or None. Bad ones are renamed and reported through `warn`."""
+    """The newest checkpoint whose every checksum holds, or None; for the one process that holds the run's lock.
+
+    Bad ones are renamed and reported through `warn`; what a kill left half-written is cleared away.
+    """
     for stale in root.glob(".tmp-*"):
         shutil.rmtree(stale)  # a save that a kill cut short
-    for folder in _candidates(root, warn):
+    for old in root.glob(".old-*"):  # a kill between two renames
+        _restore(old, root)
+    _check_pointer(root, warn)
+    for folder in _folders(root):
         try:
             return _load(folder)
         except Damaged as reason:
@@ -87,17 +97,23 @@ def load_newest(root: Path, *, warn: Callable[[str], None]) -> Saved | None:
     return None
 
 
-def _candidates(root: Path, warn: Callable[[str], None]) -> list[Path]:
-    folders = _folders(root)
+def _restore(old: Path, root: Path) -> None:
+    final = root / f"step-{old.name.split('-')[1]}"
+    if final.exists():
+        shutil.rmtree(old)
+    else:
+        os.replace(old, final)
+
+
+def _check_pointer(root: Path, warn: Callable[[str], None]) -> None:
+    """Report a LATEST that is damaged. It is for readers of the folder: resuming takes the newest whole checkpoint,
+    which may be newer than LATEST when a kill came between the two renames."""
     try:
-        pointed = root / str(_unsealed((root / LATEST).read_bytes())["folder"])
+        _unsealed((root / LATEST).read_bytes())
     except FileNotFoundError:
-        return folders
-    except Damaged as reason:
-        warn(f"LATEST is damaged ({reason}); taking the newest checkpoint instead")
-        return folders
-    # A folder newer than LATEST is whole too: the kill came between the two renames.
-    return folders if pointed in folders else [f for f in folders if f != pointed]
+        return
+    except (Damaged, IsADirectoryError) as reason:
+        warn(f"LATEST is damaged ({reason}); taking the newest checkpoint")
 
 
 def _folders(root: Path) -> list[Path]:
@@ -154,10 +170,10 @@ def _sealed(content: dict[str, Any]) -> bytes:
 def _unsealed(data: bytes) -> dict[str, Any]:
     try:
         whole = json.loads(data)
-        content, checksum = whole["content"], whole["xxh3_128"]
+        content = whole["content"]
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged("unreadable-manifest") from error
-    if set(whole) != {"content", "xxh3_128"} or data != _sealed(content) or checksum != json.loads(data)["xxh3_128"]:
+    if not isinstance(content, dict) or data != _sealed(content):
         raise Damaged("wrong-checksum-manifest")
     return dict(content)
 

@@ -1,6 +1,5 @@
 """What the device is and can do: its name, its dtype, its compiler, its measured bound, its energy meter."""
 
-import importlib.util
 import platform
 import shutil
 import statistics
@@ -24,17 +23,27 @@ def describe(device: torch.device) -> str:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 products run on instructions of their own; emulated, they are slower than fp32."""
+    """Whether bf16 products are faster than fp32 ones: without instructions of their own they are far slower.
+
+    Timed where the library says that it can; it says so for CPUs that emulate them, too.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - no public name
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001 - no public name
+        return False
+    fast, plain = (measure_bound(device, dtype, 256) for dtype in (torch.bfloat16, torch.float32))
+    return fast > plain
 
 
-def has_compiler(device: torch.device) -> bool:
-    """Whether `torch.compile` can build kernels here: a C++ compiler for the CPU, Triton for CUDA."""
-    if device.type == "cuda":
-        return importlib.util.find_spec("triton") is not None
-    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+def compile_fault(device: torch.device) -> str:
+    """Why `torch.compile` cannot build kernels here, or an empty string; found by building the smallest one."""
+    if device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+        return "no C++ compiler (g++ or clang++) was found"
+    try:
+        torch.compile(lambda x: (x * 2.0).sin())(torch.ones(64, device=device))
+    except Exception as error:  # noqa: BLE001 - whatever the toolchain lacks, eager still works, and the user is told
+        return f"a first kernel could not be built: {str(error).strip().splitlines()[0][:200]}"
+    return ""
 
 
 def synchronise(device: torch.device) -> None:

@@ -6,6 +6,8 @@ trains alike.
 """
 
 import dataclasses
+import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gpuday import __version__
 from gpuday.core import config
-from gpuday.core.errors import EnvironmentFault, FitError
+from gpuday.core.errors import EnvironmentFault, FitError, UsageError
 from gpuday.core.rundir import read_json, write_json
 from gpuday.models.flops import training_per_token
 from gpuday.models.heads import MaskedLM
 from gpuday.objectives import Vocabulary
 from gpuday.recipe import Recipe
-from gpuday.train.device import describe, has_bf16, has_compiler, measure_bound, synchronise
+from gpuday.train.device import compile_fault, describe, has_bf16, measure_bound, synchronise
 
 TRIAL_TOKENS = {"cpu": (2048, 4096, 8192), "cuda": (8192, 16384, 32768, 65536, 131072)}
 MOST_SECONDS = 60.0
@@ -71,12 +74,16 @@ def fit(
     cache: Path,
 ) -> Fit:
     """The fit pinned at `pinned`, else the one in `cache` for this recipe and device, else a new measurement."""
-    key = config.fingerprint(
-        {"recipe": config.to_dict(dataclasses.replace(recipe, seed=0)), "device": describe(device)}
-    )
-    shared = cache / f"{key}-{vocabulary.size}-{heldout_rows}.json"
     if pinned.exists():
-        return config.from_dict(Fit, read_json(pinned), where=str(pinned))
+        found = config.from_dict(Fit, read_json(pinned), where=str(pinned))
+        if found.device != describe(device):
+            raise UsageError(
+                f"the run began on {found.device}; this is {describe(device)}",
+                where=str(pinned),
+                fix="resume it there, or give another --out: one run is one device",
+            )
+        return found
+    shared = cache / f"{_key(recipe, device, vocabulary, heldout_rows)}.json"
     if shared.exists():
         found = config.from_dict(Fit, read_json(shared), where=str(shared))
     else:
@@ -84,6 +91,21 @@ def fit(
         write_json(shared, config.to_dict(found))
     write_json(pinned, config.to_dict(found))
     return found
+
+
+def _key(recipe: Recipe, device: torch.device, vocabulary: Vocabulary, heldout_rows: int) -> str:
+    """What a fit depends on; the seed does not count, so that every seed of a recipe trains alike."""
+    return config.fingerprint(
+        {
+            "recipe": config.to_dict(dataclasses.replace(recipe, seed=0)),
+            "device": describe(device),
+            "torch": torch.__version__,
+            "gpuday": __version__,
+            "compiler": any(shutil.which(name) for name in ("g++", "clang++", "c++")),
+            "vocabulary": vocabulary.size,
+            "heldout_rows": heldout_rows,
+        }
+    )
 
 
 def _measure(
@@ -95,7 +117,7 @@ def _measure(
 ) -> Fit:
     length, train = recipe.data.length, recipe.train
     dtype = _dtype(train.dtype, device)
-    learner = make_learner().to(device)
+    learner = make_learner().to(device).train(train.dropout)
     model: MaskedLM = learner.model  # type: ignore[assignment]
     model.encoder.dtype = getattr(torch, dtype)
     microbatch, speed = _best_microbatch(recipe, learner, device, vocabulary)
@@ -115,14 +137,13 @@ def _measure(
         expected = amount * rows * length
     else:
         rows = recipe.batch.full_rows(expected_tokens=expected, length=length)
-    microbatch = min(microbatch, rows)
-    if not recipe.batch.rows:  # the rule's answer moves to whole micro-batches, since a padded one costs as much
-        rows = round(rows / microbatch) * microbatch
+    if not train.microbatch:  # as even as they come: a padded micro-batch costs as much as a full one
+        microbatch = math.ceil(rows / math.ceil(rows / microbatch))
     seconds = recipe.budget.seconds or expected / speed_expected
     return Fit(
         device=describe(device),
         dtype=dtype,
-        microbatch=microbatch,
+        microbatch=min(microbatch, rows),
         compiled=compiled,
         rows=rows,
         expected_tokens=expected,
@@ -188,13 +209,12 @@ def _compile(recipe: Recipe, device: torch.device, speed: float, notices: list[s
     wanted = recipe.train.compile
     if wanted == "off":
         return False
-    if not has_compiler(device):
-        need = "a C++ compiler (g++ or clang++)" if device.type == "cpu" else "Triton"
+    if fault := compile_fault(device):
         if wanted == "on":
             raise EnvironmentFault(
-                f"train.compile is on, and {need} is not here", fix='install it, or set train.compile="auto"'
+                f"train.compile is on, and {fault}", fix='install what is missing, or set train.compile="auto"'
             )
-        notices.append(f"training runs eager, at about half the speed: {need} was not found")
+        notices.append(f"training runs eager, at about half the speed: {fault}")
         return False
     cost = COMPILE_SECONDS["base"] + COMPILE_SECONDS["layer"] * recipe.model.shape.depth
     seconds = recipe.budget.seconds

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import torch
 
 from gpuday.core.clock import Clock, Heartbeat
-from gpuday.core.errors import GpudayError, Interrupted
-from gpuday.core.journal import Journal, attempts
+from gpuday.core.errors import DataError, GpudayError, Interrupted
+from gpuday.core.journal import Journal, Note, attempts
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.data.prepare import PreparedData
 from gpuday.recipe import Recipe
+from gpuday.train import checkpoint
 from gpuday.train.fit import Fit
 from gpuday.train.session import Progress, Session, Tell
 from gpuday.train.signals import Signals
@@ -34,48 +35,71 @@ def train(
     saved; GpudayError when three updates in a row are not finite.
     """
     clock = Clock(recipe.budget, now=now)
-    charged = float(read_json(run.heartbeat)["used_seconds"]) if run.heartbeat.exists() else 0.0
+    journal = Journal(run.journal, attempt=attempts(run.journal) + 1)
+
+    def note(message: str, step: int = 0) -> None:
+        journal.write(Note(step=step, message=message))
+        tell("note", step=step, message=message)
+
+    charged = _charged(run, note)
     clock.inherit_lost(charged)
     clock.start()
-    journal = Journal(run.journal, attempt=attempts(run.journal) + 1)
-    with Signals() as signals, Heartbeat(clock, run.heartbeat):
+    with Signals() as signals, Heartbeat(clock, run.heartbeat) as heartbeat:
         with clock.activity("build"):
+            saved = checkpoint.load_newest(run.checkpoints, warn=note)
+            if saved is not None and saved.state["progress"]["final"] is not None:
+                heartbeat.keep(charged)
+                journal.close()
+                return Progress(**saved.state["progress"]), _resting_clock(recipe, saved, charged)
+            if saved is not None:
+                clock.restore(saved.state["clock"], charged_seconds=charged)
             session = Session(
-                recipe,
-                data,
-                run,
-                fit,
-                device=device,
-                clock=clock,
-                journal=journal,
-                tell=tell,
-                charged_seconds=charged,
+                recipe, data, run, fit, device=device, clock=clock, journal=journal, tell=tell, saved=saved
             )
         try:
-            if not session.finished:
-                session.announce()
-                if session.progress.before is None:
-                    session.first_look()
-                while session.has_room():
-                    outcome = session.step()
-                    if outcome.skipped:
-                        session.note("the update was not finite and was not made")
-                    if session.progress.skipped >= MOST_SKIPPED:
-                        raise _diverged(session.progress.step, run)
-                    if signals.received:
-                        session.save()
-                        session.note(f"stopped by {signals.received}")
-                        raise _interrupted(signals.received, session, run)
-                    if clock.fraction() - session.last_look >= recipe.train.validate_every and clock.fraction() < 1.0:
-                        session.quick_look()
-                    if clock.used_seconds() - session.last_save >= recipe.train.save_every_seconds:
-                        session.save()
-                session.finish()
+            session.announce()
+            if session.progress.before is None:
+                session.first_look()
+            while not signals.received and session.has_room():
+                outcome = session.step()
+                if outcome.skipped:
+                    note("the update was not finite and was not made", session.progress.step)
+                if session.progress.skipped >= MOST_SKIPPED:
+                    raise _diverged(session.progress.step, run)
+                if clock.fraction() - session.last_look >= recipe.train.validate_every and clock.fraction() < 1.0:
+                    session.quick_look()
+                if clock.used_seconds() - session.last_save >= recipe.train.save_every_seconds:
+                    session.save()
+            if signals.received:
+                session.save()
+                note(f"stopped by {signals.received}", session.progress.step)
+                raise _interrupted(signals.received, session, run)
+            session.finish()
+            if signals.received:
+                raise _interrupted(signals.received, session, run)
         finally:
             session.close()
             clock.stop()
             journal.close()
     return session.progress, clock
+
+
+def _resting_clock(recipe: Recipe, saved: checkpoint.Saved, charged: float) -> Clock:
+    """The clock of a finished run; what the heartbeat has over the state was the final save."""
+    clock = Clock(recipe.budget)
+    clock.restore(saved.state["clock"], charged_seconds=charged, rest="save")
+    return clock
+
+
+def _charged(run: RunDir, note: Callable[[str], None]) -> float:
+    """Seconds on the last heartbeat; 0, with a note, where a power cut damaged it: the checkpoint's clock remains."""
+    if not run.heartbeat.exists():
+        return 0.0
+    try:
+        return float(read_json(run.heartbeat)["used_seconds"])
+    except (DataError, KeyError, TypeError, ValueError):
+        note("the heartbeat is damaged; the clock continues from the checkpoint's")
+        return 0.0
 
 
 def _diverged(step: int, run: RunDir) -> GpudayError:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from gpuday.core.clock import LOST, Clock
-from gpuday.core.journal import Checkpoint, Journal, Note, Start, Step, Validation
+from gpuday.core.clock import Clock
+from gpuday.core.journal import Checkpoint, Journal, Start, Step, Validation
 from gpuday.core.rundir import RunDir
 from gpuday.core.seeds import stream_seed
 from gpuday.data.prepare import PreparedData
@@ -21,7 +21,7 @@ from gpuday.train.batches import Batches
 from gpuday.train.fit import Fit
 from gpuday.train.parameters import named_parameters
 from gpuday.train.step import MaskLevels, Outcome, take_step
-from gpuday.train.validate import Answer, HeldOut
+from gpuday.train.validate import HeldOut
 
 QUICK = 8  # looks before the last take one held-out row in this many
 
@@ -48,10 +48,20 @@ class Progress:
     """Non-finite updates in a row."""
     before: dict[str, Any] | None = None
     """The held-out answer of the untrained model."""
-    look_seconds: float = 0.0
-    """Estimated seconds of a full look at the held-out text."""
     final: dict[str, Any] | None = None
     """The held-out answer at the end; a run that has it is finished."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What things cost here lately, so that a resume near the end knows what it has time for."""
+
+    look_seconds: float = 0.0
+    """Estimated seconds of a full look at the held-out text."""
+    row_seconds: float = 0.0
+    """Median seconds of a row in the latest steps."""
+    compile_seconds: float = 0.0
+    """Seconds of the latest step that compiled something."""
 
 
 class Session:
@@ -68,7 +78,7 @@ class Session:
         clock: Clock,
         journal: Journal,
         tell: Tell,
-        charged_seconds: float,
+        saved: checkpoint.Saved | None,
     ) -> None:
         self.recipe, self.fit, self.clock = recipe, fit, clock
         self._run, self._device, self._journal, self._tell = run, device, journal, tell
@@ -91,22 +101,15 @@ class Session:
         self._compiled_levels: set[float] = set()
         self._row_seconds: deque[float] = deque(maxlen=9)  # of steps that compiled nothing
         self._save_seconds: deque[float] = deque(maxlen=5)
-        self.progress = Progress()
-        saved = checkpoint.load_newest(run.checkpoints, warn=self.note)
+        self.progress, self._pace = Progress(), Pace()
         if saved is not None:
             checkpoint.load_weights(dict(self._learner.named_parameters()), saved.model)
-            self.progress = Progress(**saved.state["progress"])
+            self.progress, self._pace = Progress(**saved.state["progress"]), Pace(**saved.state["pace"])
             if self.progress.step:
                 self._stepper.load(saved.optimizer)
-            rest = "save" if self.finished else LOST  # what a finished run had left to do was the save itself
-            clock.restore(saved.state["clock"], charged_seconds=charged_seconds, rest=rest)
-        if fit.compiled and not self.finished:
+        if fit.compiled:
             self._learner.compile(dynamic=False, fullgraph=True)
         self.last_look, self.last_save = clock.fraction(), clock.used_seconds()
-
-    @property
-    def finished(self) -> bool:
-        return self.progress.final is not None
 
     def announce(self) -> None:
         """Journal the beginning of this attempt."""
@@ -122,18 +125,17 @@ class Session:
 
     def first_look(self) -> None:
         """The held-out loss before training, and a first checkpoint; both measure what the end must be left for."""
-        answer = self.look(max(1, self.fit.heldout_rows // QUICK))
-        look_seconds = answer.row_seconds * self.fit.heldout_rows
-        self.progress = replace(self.progress, before=asdict(answer), look_seconds=look_seconds)
+        self.progress = replace(self.progress, before=self.quick_look())
         self.save()
 
-    def quick_look(self) -> None:
-        """The held-out loss on the rows of the first look."""
-        self.look(max(1, self.fit.heldout_rows // QUICK))
+    def quick_look(self) -> dict[str, Any]:
+        """The held-out answer on a part of the rows, the same part each time."""
+        answer = self.look(max(1, self.fit.heldout_rows // QUICK))
         self.last_look = self.clock.fraction()
+        return answer
 
-    def look(self, rows: int, *, final: bool = False) -> Answer:
-        """The held-out loss on the first `rows` rows, journalled."""
+    def look(self, rows: int, *, final: bool = False) -> dict[str, Any]:
+        """The held-out answer on the first `rows` rows, journalled."""
         with self.clock.activity("validate"), self._stepper.evaluation():
             answer = self._heldout.ask(
                 self._learner.model, rows=rows, microbatch=self.fit.microbatch, device=self._device
@@ -149,7 +151,8 @@ class Session:
         )
         self._journal.write(row)
         self._tell("validation", **asdict(row))
-        return answer
+        self._pace = replace(self._pace, look_seconds=answer.row_seconds * self.fit.heldout_rows)
+        return {key: value for key, value in asdict(answer).items() if key != "row_seconds"}
 
     def save(self) -> None:
         """Write a checkpoint and set the clock's reserve by what it cost."""
@@ -160,12 +163,12 @@ class Session:
                 self.progress.step,
                 model={name: p.detach() for name, p in self._learner.named_parameters()},
                 optimizer=self._stepper.state(),
-                state={"progress": asdict(self.progress), "clock": self.clock.state()},
+                state={"progress": asdict(self.progress), "pace": asdict(self._pace), "clock": self.clock.state()},
             )
         self.last_save = self.clock.used_seconds()
         seconds = self.last_save - began
         self._save_seconds.append(seconds)
-        self.clock.reserve_seconds = self.progress.look_seconds + statistics.median(self._save_seconds)
+        self.clock.reserve_seconds = self._pace.look_seconds + statistics.median(self._save_seconds)
         self._journal.write(
             Checkpoint(step=self.progress.step, seconds=self.last_save, save_seconds=seconds, folder=folder.name)
         )
@@ -173,15 +176,16 @@ class Session:
     def finish(self) -> None:
         """The final held-out loss, and the final weights, durable."""
         self._batches.close()
-        self.progress = replace(self.progress, final=asdict(self.look(self.fit.heldout_rows, final=True)))
+        self.progress = replace(self.progress, final=self.look(self.fit.heldout_rows, final=True))
         with self._stepper.evaluation():
             self.save()
 
     def has_room(self) -> bool:
-        """Whether the budget has room for one more step."""
+        """Whether the budget has room for one more step: half of it if it only steps, all of it if it compiles."""
         fraction = self.clock.fraction()
-        rows = self._rows_at(fraction)
-        seconds = rows * statistics.median(self._row_seconds) if self._row_seconds else 0.0
+        seconds = self._rows_at(fraction) * self._pace.row_seconds
+        if self._compiles(self._mask_level(fraction)):
+            seconds = 2 * (seconds + self._pace.compile_seconds)
         return fraction < 1.0 and self.clock.room_for(seconds)
 
     def step(self) -> Outcome:
@@ -191,7 +195,7 @@ class Session:
         multiplier, level = recipe.rate(fraction), self._mask_level(fraction)
         if recipe.train.dropout:
             torch.manual_seed(stream_seed(recipe.seed, "dropout", self.progress.step))
-        anew = self.fit.compiled and level not in self._compiled_levels
+        anew = self._compiles(level)
         began = self.clock.used_seconds()
         with self.clock.activity("compile" if anew else "step"):
             outcome = take_step(
@@ -202,21 +206,22 @@ class Session:
                 clip=recipe.train.clip,
             )
         seconds = self.clock.used_seconds() - began
-        if not anew:
+        if anew:
+            self._pace = replace(self._pace, compile_seconds=seconds)
+        else:
             self._row_seconds.append(seconds / rows)
+            self._pace = replace(self._pace, row_seconds=statistics.median(self._row_seconds))
         self._compiled_levels.add(level)
         self._count(outcome, rows=rows, level=level)
         self._journal_step(outcome, fraction, multiplier, rows, level, seconds, anew=anew)
         return outcome
 
-    def note(self, message: str) -> None:
-        """Journal and show what a reader must know."""
-        self._journal.write(Note(step=self.progress.step, message=message))
-        self._tell("note", step=self.progress.step, message=message)
-
     def close(self) -> None:
         """End the loader's thread."""
         self._batches.close()
+
+    def _compiles(self, level: float) -> bool:
+        return self.fit.compiled and level not in self._compiled_levels
 
     def _rows_at(self, fraction: float) -> int:
         return self.recipe.batch.rows_at(fraction, full_rows=self.fit.rows, microbatch=self.fit.microbatch)

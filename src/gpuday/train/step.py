@@ -35,8 +35,10 @@ def take_step(
     """
     parameters = [p for p in learner.parameters() if p.requires_grad]
 
-    def gradients() -> tuple[Tensor, Tensor]:
-        """Loss and clipped gradients of this step at the present weights; returns loss and norm, unread."""
+    read: list[Tensor] = []
+
+    def gradients() -> None:
+        """This step's gradients at the present weights, clipped; `read` gets loss and norm, still on the device."""
         learner.zero_grad(set_to_none=True)
         total: Tensor | None = None
         for inputs in microbatches():
@@ -48,17 +50,14 @@ def take_step(
         norm = torch.nn.utils.get_total_norm(grads)
         if clip > 0.0:
             torch._foreach_mul_(grads, torch.clamp(clip / (norm + 1e-6), max=1.0))
-        return total, norm
+        read[:] = [total, norm]
 
-    loss, norm = torch.stack(gradients()).tolist()
+    gradients()
+    loss, norm = torch.stack(read).tolist()
     skipped = not (math.isfinite(loss) and math.isfinite(norm))
     if not skipped:
-        stepper.step(multiplier, lambda: void(gradients()))
+        stepper.step(multiplier, gradients)
     return Outcome(loss, norm, skipped)
-
-
-def void(_: object) -> None:
-    """Drop a value where a callback must return none."""
 
 
 class MaskLevels:
@@ -67,9 +66,8 @@ class MaskLevels:
     def __init__(self, schedule: Callable[[float], float], levels: int) -> None:
         samples = [schedule(i / 100) for i in range(101)]
         low, high = min(samples), max(samples)
-        steps = max(1, levels - 1)
         self._schedule = schedule
-        self._values = [low + (high - low) * i / steps for i in range(steps + 1)]
+        self._values = [high] if levels < 2 else [low + (high - low) * i / (levels - 1) for i in range(levels)]
 
     def __call__(self, fraction: float) -> float:
         """The level nearest to the schedule's value at this fraction of the budget."""

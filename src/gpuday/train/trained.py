@@ -35,12 +35,19 @@ def load_recipe(run: RunDir) -> Recipe:
 
 
 def load_trained(root: Path) -> Trained:
-    """Read a run's newest good checkpoint. Raises DataError when there is none."""
+    """Read a finished run's final weights; the caller holds the run's lock.
+
+    Raises DataError when training is not finished, or when the final checkpoint is not the one that is whole.
+    """
     run = RunDir(root)
     recipe = load_recipe(run)
-    saved = load_newest(run.checkpoints, warn=lambda _: None)
-    if saved is None:
-        raise DataError(f"{root} has no checkpoint yet", fix="train it first: gpuday run")
+    warnings: list[str] = []
+    saved = load_newest(run.checkpoints, warn=warnings.append)
+    if saved is None or saved.state["progress"]["final"] is None:
+        raise DataError(
+            f"{root} has no final weights" + "".join(f"; {warning}" for warning in warnings),
+            fix="train it to the end: give the command that began it again",
+        )
     tokenizer = TextTokenizer.load(run.data / "tokenizer.json")
     model = MaskedLM(recipe.model, vocab=tokenizer.vocab_size, length=recipe.data.length)
     weights = {k.removeprefix("model."): v for k, v in saved.model.items() if k.startswith("model.")}

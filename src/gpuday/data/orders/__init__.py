@@ -43,16 +43,16 @@ class Order(Part, ABC):
 
     @final
     def rows(self, store: TokenStore, *, seed: int, epoch: int, expected_rows: int) -> "RowOrder":
-        """The order of one epoch.
+        """The order of one epoch, when the budget is expected to read `expected_rows` rows over all epochs.
 
-        A scored order takes the `expected_rows` rows that a random epoch would read first and sorts those, since the
-        budget reads no others; what is read beyond them follows at random. Costs 8 bytes for each expected row.
+        A scored order takes the rows that a random epoch would read first, as many as the budget has left for this
+        epoch, and sorts those; what is read beyond them follows at random. Costs 8 bytes for each expected row.
         Raises DataError when the store lacks the scores.
         """
         score, size = self.score(), len(store)
         head = np.zeros(0, dtype=np.int64)
         if score is not None:
-            head = permute(np.arange(min(max(expected_rows, 0), size)), size, seed=seed, epoch=epoch)
+            head = permute(np.arange(min(max(expected_rows - epoch * size, 0), size)), size, seed=seed, epoch=epoch)
             keys = store.scores(score.name)[head]
             head = head[np.argsort(-keys if score.descending else keys, kind="stable")]
         return RowOrder(size, seed=seed, epoch=epoch, head=head)
