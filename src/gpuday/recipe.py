@@ -36,6 +36,9 @@ KINDS: dict[str, type[Part]] = {
 }
 
 
+MOST_MASK_LEVELS = 8  # torch.compile's default limit of recompilations
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
     """Tokens in an optimizer step, scaled from the budget that the recipe was designed for to the one at hand.
@@ -125,5 +128,11 @@ class Recipe:
     """Seed of every named random stream."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.train.mask_levels <= MOST_MASK_LEVELS:
+            raise UsageError(
+                f"mask_levels is {self.train.mask_levels}",
+                where="train.mask_levels",
+                fix=f"give 1 to {MOST_MASK_LEVELS}: each compiles the head, and the compiler keeps no more",
+            )
         if self.seed < 0:
             raise UsageError(f"seed is {self.seed}", where="seed", fix="give a whole number from 0 on")

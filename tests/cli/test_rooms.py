@@ -11,7 +11,7 @@ from rich.console import Console
 from gpuday import presets
 from gpuday.core import config
 from gpuday.core.clock import Budget
-from gpuday.core.rundir import read_json
+from gpuday.core.rundir import RunDir, read_json
 from gpuday.presets.sizes import SIZES
 from gpuday.recipe import KINDS
 
@@ -91,11 +91,32 @@ def test_the_rooms_one_by_one_make_what_run_makes(call: Call, tmp_path: Path) ->
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])
 def test_a_run_that_is_not_trained_yet_says_so(call: Call, command: str) -> None:
-    """Exit code 3, and which command comes first."""
+    """Exit code 3, and what comes first."""
     call("prepare", "tiny.toml", "--out", "runs/mine")
     called = call(command, "runs/mine", *(("--tasks", "none") if command == "evaluate" else ()))
     assert called.code == 3
-    assert "has no checkpoint yet" in called.err and "gpuday run" in called.err
+    assert "has no final weights" in called.err and "train it" in called.err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_a_run_that_is_being_trained_is_left_alone(call: Call, tmp_path: Path, command: str) -> None:
+    """Reading clears away what a kill left half-written, which may be a save in progress: refused, by its owner."""
+    call("prepare", "tiny.toml", "--out", "runs/mine")
+    saving = tmp_path / "runs" / "mine" / "checkpoints" / ".tmp-00000007-1"
+    saving.mkdir(parents=True)
+    with RunDir(tmp_path / "runs" / "mine").lock():
+        called = call(command, "runs/mine", *(("--tasks", "none") if command == "evaluate" else ()))
+    assert called.code == 2
+    assert "in use by process" in called.err
+    assert saving.exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "report"])
+def test_a_misspelt_run_is_named_and_not_made(call: Call, tmp_path: Path, command: str) -> None:
+    """No folder appears where there was none."""
+    called = call(command, "runs/mien")
+    assert called.code == 3 and "runs/mien" in called.err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_task_files_are_looked_at_before_anything_is_spent(call: Call, tmp_path: Path) -> None:

@@ -65,6 +65,21 @@ def test_a_number_that_json_lacks_leaves_a_line_that_is_json(value: float, capsy
     assert strict(capsys.readouterr().out)["loss"] is None
 
 
+def test_a_reader_that_went_away_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`gpuday run | head`: what is told is lost, and training goes on."""
+    tried: list[object] = []
+
+    def broken(*args: object, **_: object) -> None:
+        tried.append(args)
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", broken)
+    screen = Screen(as_json=True)
+    for _ in range(3):
+        screen.tell("note", message="a")
+    assert len(tried) == 1
+
+
 def test_control_characters_travel_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     """A JSON line is plain ASCII, so that `tail -f` on it is safe."""
     Screen(as_json=True).tell("note", message="a\x1b[31mb\x9bc\u202e")

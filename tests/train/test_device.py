@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gpuday.train import device as devices
-from gpuday.train.device import EnergyMeter, describe, has_bf16, has_compiler, measure_bound, pick_device, synchronise
+from gpuday.train.device import EnergyMeter, compile_fault, describe, has_bf16, measure_bound, pick_device, synchronise
 
 CPU = torch.device("cpu")
 
@@ -28,33 +28,70 @@ def test_a_cpu_is_described_by_model_and_threads() -> None:
     assert "\n" not in text and len(text.split(",")[0]) > 2
 
 
-def test_bf16_is_probed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plain truth value; without oneDNN there are no such products."""
-    assert has_bf16(CPU) in (True, False)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert has_bf16(CPU) is False
+@pytest.mark.parametrize(
+    ("claimed", "fast", "plain", "wanted"), [(True, 3.0, 2.0, True), (True, 1.0, 2.0, False), (False, 3.0, 2.0, False)]
+)
+def test_bf16_counts_where_it_is_claimed_and_faster(
+    monkeypatch: pytest.MonkeyPatch, claimed: bool, fast: float, plain: float, wanted: bool
+) -> None:
+    """The library says so for CPUs that emulate them, too: the products are timed."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: claimed)
+    monkeypatch.setattr(devices, "measure_bound", lambda _, dtype, width: fast if dtype == torch.bfloat16 else plain)
+    assert has_bf16(CPU) is wanted
 
 
-def test_bf16_of_a_cpu_agrees_with_its_flags() -> None:
-    """Against the kernel's own list of instructions: AVX-512 BF16 or AMX means bf16."""
+def test_bf16_of_this_cpu_needs_instructions_of_its_own() -> None:
+    """Against the kernel's own list: a CPU of before AVX-512 has none, whatever its library says."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     flags = next((line.split() for line in lines if line.startswith("flags")), None)
     if flags is None:
         pytest.skip("this machine does not list its CPU's instructions")
-    if {"avx512_bf16", "amx_bf16"} & set(flags):
-        assert has_bf16(CPU)
-    if "avx512f" not in flags and "avx_ne_convert" not in flags:
-        assert not has_bf16(CPU)
+    if has_bf16(CPU):
+        assert {"avx512f", "amx_bf16", "avx_ne_convert"} & set(flags)
 
 
-def test_a_compiler_is_what_is_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty PATH has none; any of the three names will do."""
+def test_without_a_compiler_on_the_path_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The reason is a sentence for people; torch is not even asked."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not has_compiler(CPU)
+    monkeypatch.setattr(torch, "compile", pytest.fail)
+    assert "C++ compiler" in compile_fault(CPU)
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A PATH on which something is called clang++."""
+    monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "clang++").write_text("#!/bin/sh\n")
     (tmp_path / "clang++").chmod(0o755)
-    assert has_compiler(CPU)
+    return tmp_path
+
+
+def test_a_compiler_that_builds_a_kernel_has_no_fault(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any of the three names will do."""
+    monkeypatch.setattr(torch, "compile", lambda call: call)
+    assert compile_fault(CPU) == ""
+
+
+def test_a_toolchain_that_lacks_something_is_found_out(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers that are missing show only when a kernel is built: the first line of the fault, and not all of it."""
+
+    def fail(_: object) -> None:
+        raise RuntimeError("Python.h: No such file\nand a hundred lines more")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    fault = compile_fault(CPU)
+    assert "Python.h: No such file" in fault and "hundred lines" not in fault
+
+
+def test_a_fault_without_a_message_is_a_fault(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some exceptions say nothing."""
+
+    def fail(_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch, "compile", fail)
+    assert compile_fault(CPU) != ""
 
 
 def test_the_bound_is_flops_over_seconds() -> None:

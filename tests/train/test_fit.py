@@ -109,6 +109,17 @@ def test_another_device_is_measured_anew(
     assert len(device.tried) == 2
 
 
+def test_a_run_is_not_resumed_on_another_device(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds of two devices do not add up: refused, with both names."""
+    fit_to(make_recipe("10m"))
+    monkeypatch.setattr(fitting, "describe", lambda _: "another machine")
+    with pytest.raises(UsageError, match="this is another machine") as caught:
+        fit_to(make_recipe("10m"))
+    assert "--out" in caught.value.fix
+
+
 def test_a_pinned_file_of_another_version_is_refused_by_name(
     fit_to: FitTo, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
@@ -181,6 +192,15 @@ def test_a_slow_device_does_not_hold_up_the_run(
     assert device.tried == [64]
 
 
+@pytest.mark.parametrize(("rows", "microbatch"), [(80, 40), (128, 64), (130, 44), (64, 64), (8, 8)])
+def test_micro_batches_are_as_even_as_they_come(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, rows: int, microbatch: int
+) -> None:
+    """Where 64 rows are best: no fewer pieces than needed, and none that is mostly padding."""
+    found = fit_to(make_recipe("10m", train__microbatch=0, batch__rows=rows))
+    assert (found.rows, found.microbatch) == (rows, microbatch)
+
+
 def test_a_micro_batch_is_never_larger_than_the_step(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
     """Padding half of every micro-batch would waste half of the time."""
     assert fit_to(make_recipe("10m", train__microbatch=64, batch__rows=16)).microbatch == 16
@@ -195,7 +215,8 @@ def test_the_batch_of_a_wall_clock_run_follows_the_expected_tokens(
     expected = 600 * 0.9 * 100 * LENGTH
     assert found.expected_tokens == pytest.approx(expected)
     tokens = max(4096, (1 << 20) * (expected / 9.1e9) ** 0.617)
-    assert found.rows == round(tokens / LENGTH / 8) * 8
+    assert found.rows == recipe.batch.full_rows(expected_tokens=expected, length=LENGTH)
+    assert 0.75 < found.rows / (tokens / LENGTH) < 1.34  # the rule rounds
     longer = fit_to(make_recipe("1h", batch__rows=0), "longer")
     assert longer.rows > found.rows
 
@@ -248,7 +269,7 @@ def test_compiling_must_pay(
     compiled: bool,
 ) -> None:
     """Two layers cost about 20 s, a third of a minute: shorter budgets run eager and say why; `on` and `off` decide."""
-    monkeypatch.setattr(fitting, "has_compiler", lambda _: True)
+    monkeypatch.setattr(fitting, "compile_fault", lambda _: "")
     found = fit_to(make_recipe(budget, train__compile="auto"))
     assert found.compiled is compiled
     assert [n for n in found.notices if "compiling would take about 20 s" in n] == list(found.notices)
@@ -261,7 +282,7 @@ def test_without_a_compiler_a_run_is_eager_with_a_notice(
     fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is missing is named; a recipe that insists on compiling is refused with exit code 5."""
-    monkeypatch.setattr(fitting, "has_compiler", lambda _: False)
+    monkeypatch.setattr(fitting, "compile_fault", lambda _: "no C++ compiler was found")
     found = fit_to(make_recipe("10m", train__compile="auto"))
     assert not found.compiled
     assert len(found.notices) == 1 and "C++ compiler" in found.notices[0]
@@ -274,6 +295,6 @@ def test_a_compiled_run_expects_more_tokens(
     fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gain is part of the plan, so that the batch suits what the run will read."""
-    monkeypatch.setattr(fitting, "has_compiler", lambda _: True)
+    monkeypatch.setattr(fitting, "compile_fault", lambda _: "")
     eager, compiled = (fit_to(make_recipe("10m", train__compile=c), c).expected_tokens for c in ("off", "auto"))
     assert compiled == pytest.approx(fitting.COMPILE_GAIN * eager)

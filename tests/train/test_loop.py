@@ -153,6 +153,36 @@ def test_a_run_that_was_interrupted_and_resumed_is_equal_to_the_bit(
     assert any(f"stopped by {number.name}" in note.message for note in rows(run, Note))
 
 
+def on(wanted: str, act: Callable[[], None], **with_values: Any) -> Callable[..., None]:
+    """A screen that acts at an event with the given values."""
+
+    def tell(event: str, /, **values: Any) -> None:
+        if event == wanted and with_values.items() <= values.items():
+            act()
+
+    return tell
+
+
+def test_a_signal_before_the_first_step_is_obeyed(train_run: TrainRun, tmp_path: Path, run: RunDir) -> None:
+    """It may come while the model is built: nothing is trained, and the resumed run is the whole one."""
+    whole = RunDir(tmp_path / "whole")
+    train_run(at=whole)
+    with pytest.raises(Interrupted, match="stopped at step 0"):
+        train_run(tell=on("start", send(signal.SIGTERM)))
+    train_run()
+    assert outcome(run) == outcome(whole)
+
+
+def test_a_signal_during_the_final_look_loses_nothing(train_run: TrainRun, run: RunDir) -> None:
+    """The end is so near that the run is finished; the exit code still tells that somebody wanted it to stop."""
+    with pytest.raises(Interrupted):
+        train_run(tell=on("validation", send(signal.SIGTERM), final=True))
+    journal = run.journal.read_bytes()
+    progress, _ = train_run()
+    assert progress.final is not None
+    assert run.journal.read_bytes() == journal
+
+
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_a_run_that_was_killed_and_resumed_is_equal_to_the_bit(
     train_run: TrainRun, make_recipe: MakeRecipe, tmp_path: Path, run: RunDir, step: int
@@ -246,6 +276,21 @@ def test_a_heartbeat_behind_the_checkpoint_costs_nothing(
     _, clock = train_run(recipe, now=Ticking(0.05))
     assert clock.ledger().get(LOST, 0.0) == 0
     assert clock.used_seconds() > used
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"used_seconds": null}', b'{"used": 3}', b"\x00" * 20])
+def test_a_damaged_heartbeat_is_told_and_the_checkpoints_clock_taken(
+    train_run: TrainRun, run: RunDir, content: bytes
+) -> None:
+    """It is not synced, so that a power cut may leave anything in it."""
+    with pytest.raises(Interrupted):
+        train_run(tell=at_step(3, send(signal.SIGTERM)))
+    used = sum(newest(run).state["clock"]["ledger"].values())
+    run.heartbeat.write_bytes(content)
+    progress, clock = train_run()
+    assert progress.step == 6
+    assert clock.used_seconds() > used and clock.ledger().get(LOST, 0.0) == 0
+    assert any("heartbeat" in note.message for note in rows(run, Note))
 
 
 def test_time_is_charged_although_no_checkpoint_was_left(

@@ -65,13 +65,14 @@ def test_a_trained_run_holds_its_final_weights(claimed: RunDir, train_run: Train
 
 
 def test_a_run_without_a_checkpoint_says_so(claimed: RunDir) -> None:
-    """A prepared run is not a trained one."""
-    with pytest.raises(DataError, match="has no checkpoint yet"):
+    """A prepared run is not a trained one: exit code 3, and what to do."""
+    with pytest.raises(DataError, match="has no final weights") as caught:
         load_trained(claimed.root)
+    assert "train it to the end" in caught.value.fix
 
 
-def test_an_interrupted_run_gives_what_it_has(claimed: RunDir, train_run: TrainRun) -> None:
-    """A look at a run in between needs no finished training."""
+def test_an_interrupted_run_is_not_a_trained_one(claimed: RunDir, train_run: TrainRun) -> None:
+    """Nobody reports the scores of weights in the middle of their schedule as those of the run."""
 
     def stop(event: str, /, **values: Any) -> None:
         if event == "step" and values["step"] == 2:
@@ -79,15 +80,16 @@ def test_an_interrupted_run_gives_what_it_has(claimed: RunDir, train_run: TrainR
 
     with pytest.raises(Interrupted):
         train_run(tell=stop)
+    with pytest.raises(DataError, match="has no final weights"):
+        load_trained(claimed.root)
+    train_run()
     assert load_trained(claimed.root).recipe.budget.amount == 6
 
 
-def test_reading_a_run_that_is_being_trained_does_not_disturb_it(claimed: RunDir, train_run: TrainRun) -> None:
-    """The temporary folder of a save in progress belongs to the process that trains: `gpuday evaluate` beside it reads
-    the checkpoint before and leaves that folder alone."""
+def test_damaged_final_weights_are_not_replaced_by_older_ones(claimed: RunDir, train_run: TrainRun) -> None:
+    """The checkpoint before is not the end of the run; the message says what is damaged."""
     train_run()
-    saving = claimed.checkpoints / ".tmp-00000007-1"  # process 1 lives on every machine
-    saving.mkdir()
-    (saving / "model.safetensors").write_bytes(b"half of it")
-    load_trained(claimed.root)
-    assert (saving / "model.safetensors").exists()
+    path = claimed.checkpoints / "step-00000006" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"has no final weights; checkpoint step-00000006 is damaged \(wrong-size"):
+        load_trained(claimed.root)

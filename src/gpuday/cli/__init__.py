@@ -1,19 +1,23 @@
 """The command line. Commands are imported when they are called, so that `gpuday --help` never loads torch."""
 
+import errno
 import os
+import signal
 import sys
+import threading
 
 from cyclopts import App, CycloptsError
 
 from gpuday import __version__
 from gpuday.cli.screen import show_error
-from gpuday.core.errors import DONE, INTERNAL, GpudayError
+from gpuday.core.errors import DONE, EnvironmentFault, FitError, GpudayError, Interrupted, UsageError
 
 app = App(
     name="gpuday",
     help="Text in, a fixed amount of time on one device, the best encoder out, with the evidence.",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 COMMANDS = {
     "run": "Prepare, train, evaluate, export and report. The same command again resumes.",
@@ -34,25 +38,35 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs a command, shows an error for people, exits with the documented code."""
     tokens = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in tokens
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # training puts its own in place of it
     try:
         app(tokens, print_error=True, exit_on_error=False)
     except CycloptsError:
-        sys.exit(2)  # the message stands on the screen already
-    except GpudayError as error:
-        if debug:
-            raise
-        show_error(error)
-        sys.exit(error.exit_code)
+        sys.exit(UsageError.exit_code)  # the message stands on the screen already
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no traceback at exit
         sys.exit(DONE)
-    except KeyboardInterrupt:
-        sys.exit(75)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        show_error(
-            GpudayError(f"{type(error).__name__}: {error}", fix="run again with --debug and report the traceback")
-        )
-        sys.exit(INTERNAL)
+        known = _for_people(error)
+        show_error(known)
+        sys.exit(known.exit_code)
     sys.exit(DONE)
+
+
+def _for_people(error: BaseException) -> GpudayError:
+    """The error as one that names its fix, with the exit code of its kind."""
+    if isinstance(error, GpudayError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("stopped", fix="give the same command again to go on from what is on disk")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+        return EnvironmentFault(
+            f"{error.filename or 'a file'} cannot be written: {error.strerror}",
+            fix="make room, or give another folder with --out; the last checkpoint is intact",
+        )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return FitError(f"out of memory: {error}", fix="choose a smaller --size, or set train.microbatch to fewer rows")
+    return GpudayError(f"{type(error).__name__}: {error}", fix="run again with --debug and report the traceback")

@@ -62,6 +62,10 @@ def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
         key, equals, value = item.partition("=")
         if not equals:
             raise UsageError(f"{item!r} is not key=value", where="--set", fix="for example --set optimizer.lr=1e-3")
+        if key.strip() in ("preset", "size"):
+            raise UsageError(
+                f"{key.strip()} is a name, not a value", where="--set", fix="choose it by the preset argument or --size"
+            )
         recipe = config.replace_at(recipe, key.strip(), config.parse_value(value.strip()))
     return recipe
 
@@ -89,11 +93,11 @@ def resolve_run(recipe: Recipe, flags: Flags) -> RunDir:
 
 
 def claim_run(run: RunDir, recipe: Recipe, environment: dict[str, Any]) -> None:
-    """Write recipe and environment of a new run; an attempt that resumes adds its environment to the list."""
+    """Write the recipe of a new run, and add this command's environment to the list."""
     if not run.recipe.exists():
         write_json(run.recipe, config.to_dict(recipe))
     seen: list[Any] = read_json(run.environment)["attempts"] if run.environment.exists() else []
-    if not seen or {**seen[-1], "command": None} != {**environment, "command": None}:
+    if not seen or seen[-1] != environment:
         write_json(run.environment, {"attempts": [*seen, environment]})
 
 

@@ -12,6 +12,7 @@ from gpuday.core import config, parts
 from gpuday.core.errors import DataError, UsageError, nearest
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.evaluate.fill_mask import samples
+from gpuday.evaluate.finetune import PROTOCOLS
 from gpuday.evaluate.score import evaluate_tasks
 from gpuday.evaluate.tasks import load, parse_tasks
 from gpuday.evaluate.word_bits import word_bits
@@ -112,7 +113,13 @@ def _existing(run: Path, output: Output, screen: Screen) -> RunDir:
 
 
 def check_tasks(flags: TaskFlags) -> None:
-    """Read the tasks' files, so that one that is missing or damaged is reported before anything is spent."""
+    """Check the flags and read the tasks' files, so that a fault is reported before anything is spent."""
+    if flags.task_seeds < 1 or (flags.task_rows is not None and flags.task_rows < PROTOCOLS[flags.protocol].batch):
+        raise UsageError(
+            f"{flags.task_seeds} task seeds and {flags.task_rows} task rows",
+            where="--task-seeds, --task-rows",
+            fix=f"give 1 seed or more, and {PROTOCOLS[flags.protocol].batch} rows or more",
+        )
     for task in parse_tasks(flags.tasks, flags.task_data).tasks:
         if task.suite != "pydocs":  # needs no file
             load(task, flags.task_data, train_rows=flags.task_rows)

@@ -1,14 +1,13 @@
 """`gpuday run`, and the rooms up to training: prepare -> fit -> train -> evaluate -> export -> report."""
 
-import os
-
+from gpuday.cli.data import run_data
 from gpuday.cli.flags import Flags, TaskFlags
 from gpuday.cli.resolve import cache_folder, claim_run, resolve_recipe, resolve_run
 from gpuday.cli.rooms import check_tasks, evaluate_room, export_room, report_room
 from gpuday.cli.screen import Screen
 from gpuday.core.environment import environment
 from gpuday.core.rundir import RunDir, read_json
-from gpuday.data.prepare import PreparedData, prepare
+from gpuday.data.prepare import PreparedData
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.device import EnergyMeter, describe, pick_device
@@ -68,15 +67,10 @@ def train_command(preset: str | None = None, *, flags: Flags = Flags()) -> None:
 
 
 def prepare_room(recipe: Recipe, run: RunDir, screen: Screen) -> PreparedData:
-    """The run's data: opened if it is there, else made in the shared cache and linked."""
+    """Claim the run's folder and open its data, prepared first if there is none."""
     screen.tell("run", folder=str(run.root), recipe=recipe.preset, size=recipe.size)
     claim_run(run, recipe, environment(describe(pick_device())))
-    if run.data.exists():
-        return PreparedData.open(run.data)  # a resumed run keeps its data, whatever became of the corpus
-    data = prepare(recipe.data, cache_folder() / "data", progress=screen.tell)
-    run.data.unlink(missing_ok=True)  # a link whose cache was cleared
-    run.data.symlink_to(os.path.abspath(data.folder), target_is_directory=True)
-    return data
+    return run_data(recipe, run, cache_folder() / "data", screen)
 
 
 def train_room(recipe: Recipe, data: PreparedData, run: RunDir, screen: Screen) -> None:
@@ -84,6 +78,8 @@ def train_room(recipe: Recipe, data: PreparedData, run: RunDir, screen: Screen) 
     if run.summary.exists() and "train" in read_json(run.summary):
         screen.tell("trained", already=True)
         return
+    data.train.verify()  # every byte against its checksum, before the clock starts
+    data.heldout.verify()
     device = pick_device()
     screen.budget_seconds = recipe.budget.seconds
     vocabulary = vocabulary_of(data.tokenizer)

@@ -39,15 +39,18 @@ class Budget:
     amount: float
     unit: Unit
 
+    def __post_init__(self) -> None:
+        if not 0.0 < self.amount < float("inf"):
+            raise UsageError(f"a budget of {self.amount} {self.unit}", where="budget", fix="give a positive amount")
+
     @staticmethod
     def parse(text: str) -> "Budget":
         """`10m`, `24h`, `2e9tok`, `5000steps`, `1e18flop`. Raises UsageError for anything else."""
         match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)([a-z]+)", text.strip().lower().replace("_", ""))
         if match and match[2] in UNITS:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError):  # 1.2.3 matches and is no number
                 unit, scale = UNITS[match[2]]
-                if (amount := float(match[1]) * scale) > 0 and amount != float("inf"):
-                    return Budget(amount=amount, unit=unit)
+                return Budget(amount=float(match[1]) * scale, unit=unit)
         raise UsageError(
             f"{text!r} is not a budget", where="--budget", fix="write 10m, 24h, 2e9tok, 5000steps or 1e18flop"
         )
@@ -170,7 +173,11 @@ class Clock:
 
 
 class Heartbeat:
-    """Writes the clock to disk once a second from its own thread, so that a kill during a compile is charged too."""
+    """Writes the clock to disk once a second from its own thread, so that a kill during a compile is charged too.
+
+    `stopped` is true on the last one of a process that left by itself: what it has over the checkpoint's clock was the
+    save, not work that was lost.
+    """
 
     def __init__(self, clock: Clock, path: Path, *, seconds: float = 1.0) -> None:
         self._clock, self._path, self._seconds = clock, path, seconds
@@ -189,15 +196,15 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._write()
+        self._write(stopped=True)
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
-            self._write()
+            self._write(stopped=False)
 
-    def _write(self) -> None:
+    def _write(self, *, stopped: bool) -> None:
         # Not fsynced: after a power cut the checkpoint's own clock still stands, and a second is at stake at most
         # between two kernel write-backs; an fsync each second would steal time from the checkpoints' own.
         with contextlib.suppress(OSError):  # a full disk must not stop training: the checkpoint's clock remains
             used = self._clock.used_seconds() if self._kept is None else self._kept
-            write_json(self._path, {"used_seconds": used}, durable=False)
+            write_json(self._path, {"used_seconds": used, "stopped": stopped}, durable=False)

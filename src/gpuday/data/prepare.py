@@ -171,7 +171,8 @@ class _Job:
         knobs = to_dict(self._config)
         for key in ("corpus", "heldout", "order", *(["tokenizer"] if "tokenizer" in self._inputs else [])):
             del knobs[key]
-        return fingerprint({"format": FORMAT, "config": knobs, "inputs": self._inputs})
+        libraries = {"tokenizers": tokenizers.__version__}
+        return fingerprint({"format": FORMAT, "config": knobs, "inputs": self._inputs, "libraries": libraries})
 
     def run(self, folder: Path, key: str) -> None:
         """Write everything into an empty folder."""

@@ -23,7 +23,8 @@ Texts = Iterator[tuple[int, str]]
 MAX_LINE_BYTES = 16 << 20
 MAX_PIECE_BYTES = 4 << 20  # longer documents are cut at line borders, so that memory stays flat
 MAX_BAD_SHARE = 0.01
-_EARLY_LINES = 10_000  # from here on a file over the limit is refused without reading it to its end
+_EARLY_LINES = 10_000  # from here on a file that is bad for the most part is refused without reading it to its end
+_EARLY_SHARE = 0.5
 _TEXT = "text"
 
 
@@ -40,12 +41,12 @@ class LineTally:
         self._drops.add("read", Drop(reason, text), times=times)
         self._bad[reason] = self._bad.get(reason, 0) + times
         if self.lines >= _EARLY_LINES:
-            self.check()
+            self.check(_EARLY_SHARE)
 
-    def check(self) -> None:
-        """Raise DataError if more than 1% of the lines so far are bad."""
+    def check(self, share: float = MAX_BAD_SHARE) -> None:
+        """Raise DataError if more than that share of the lines so far is bad; called with 1% when all are read."""
         total = sum(self._bad.values())
-        if total > MAX_BAD_SHARE * self.lines:
+        if total > share * self.lines:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(self._bad.items()))
             raise DataError(
                 f"{self.path}: {total:,} of {self.lines:,} lines cannot be used ({reasons})",

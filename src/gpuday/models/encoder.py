@@ -61,10 +61,8 @@ class EncoderConfig:
     """A bias for every vocabulary entry."""
     tied: bool = True
     """Whether the decoder is the embedding table."""
-    init: Literal["normal"] = "normal"
-    """Distribution of matrices and embeddings."""
     init_std: float = 0.02
-    """Its standard deviation."""
+    """Standard deviation of the normal distribution that matrices and tables are drawn from."""
     zero_output: bool = False
     """Start the matrices that write into the residual stream at zero, so that every block starts as the identity."""
 
@@ -96,7 +94,7 @@ class Block(nn.Module):
         post = config.placement == "post"
         self.post = post
         self.mixer = config.mixer.build(config.place(layer, length))
-        self.feedforward = config.feedforward.build(config.width, bias=config.bias, dropout=0.0)
+        self.feedforward = config.feedforward.build(config.width, bias=config.bias)
         self.mixer_norm = config.build_norm() if post or config.first_norm or layer > 0 else nn.Identity()
         self.feedforward_norm = config.build_norm()
         self.dropout = nn.Dropout(config.dropout)

@@ -51,4 +51,5 @@ class Optimizer(Part, ABC):
     """Builds a stepper."""
 
     @abstractmethod
-    def build(self, parameters: Sequence[Named]) -> Stepper: ...
+    def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32) -> Stepper:
+        """A stepper over these parameters. `dtype` is the fastest one here for products that bear rounding."""

@@ -24,7 +24,7 @@ class Adamw(Optimizer):
     weight_decay: float = 0.01
     """Decoupled decay, times the rate, per step."""
 
-    def build(self, parameters: Sequence[Named]) -> Stepper:
+    def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32) -> Stepper:
         groups = decay_groups(parameters, lr=self.lr, weight_decay=self.weight_decay)
         betas = (self.beta1, self.beta2)
         return TorchStepper(torch.optim.AdamW(groups, betas=betas, eps=self.eps, fused=True), parameters)

@@ -1,7 +1,7 @@
 """Muon for the hidden matrices, AdamW for everything else.
 
 Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024): the momentum of every matrix is
-replaced by its nearest orthogonal matrix, found by five Newton-Schulz steps in bf16. Matrices of one shape are stacked
+replaced by its nearest orthogonal matrix, found by five Newton-Schulz steps, in bf16 where the device has it. Matrices of one shape are stacked
 and orthogonalised by one batched product each step; fused projections are taken apart first.
 """
 
@@ -35,17 +35,17 @@ class Muon(Optimizer):
     rest: Adamw = Adamw(lr=5e-3, beta1=0.9, beta2=0.98, eps=1e-8, weight_decay=0.0)
     """AdamW for everything that is no hidden matrix."""
 
-    def build(self, parameters: Sequence[Named]) -> Stepper:
+    def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32) -> Stepper:
         matrices = [p for p in parameters if p.role == "matrix"]
         others = [p for p in parameters if p.role != "matrix"]
-        return MuonStepper(self, matrices, self.rest.build(others))
+        return MuonStepper(self, matrices, self.rest.build(others, dtype=dtype), dtype)
 
 
 @torch.no_grad()
-def orthogonalise(stack: Tensor, iterations: int = 5) -> Tensor:
-    """The approximate polar factor of every matrix in [n, r, c], singular values in about [0.7, 1.2], in bf16."""
+def orthogonalise(stack: Tensor, iterations: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """The approximate polar factor of every matrix in [n, r, c], singular values in about [0.7, 1.2], in `dtype`."""
     a, b, c = COEFFICIENTS
-    x = stack.bfloat16()
+    x = stack.to(dtype)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -58,8 +58,8 @@ def orthogonalise(stack: Tensor, iterations: int = 5) -> Tensor:
 class MuonStepper(Stepper):
     """Momentum is kept as one stack [n, r, c] fp32 for every shape (r, c) of matrices."""
 
-    def __init__(self, config: Muon, matrices: Sequence[Named], rest: Stepper) -> None:
-        self._config, self._rest = config, rest
+    def __init__(self, config: Muon, matrices: Sequence[Named], rest: Stepper, dtype: torch.dtype) -> None:
+        self._config, self._rest, self._dtype = config, rest, dtype
         self._stacks: dict[tuple[int, int], list[Named]] = {}
         for p in matrices:
             rows, columns = p.tensor.shape
@@ -77,7 +77,7 @@ class MuonStepper(Stepper):
             gradient = torch.cat([_gradient(p).view(p.fused, rows, columns) for p in group])
             momentum = self._momentum[rows, columns].lerp_(gradient, 1.0 - config.momentum)
             update = gradient.lerp_(momentum, config.momentum) if config.nesterov else momentum
-            update = orthogonalise(update, config.iterations) * max(1.0, rows / columns) ** 0.5
+            update = orthogonalise(update, config.iterations, self._dtype) * max(1.0, rows / columns) ** 0.5
             for p, piece in zip(group, update.split([p.fused for p in group]), strict=True):
                 p.tensor.mul_(1.0 - rate * config.weight_decay)
                 p.tensor.add_(piece.reshape(p.tensor.shape).to(p.tensor.dtype), alpha=-rate)

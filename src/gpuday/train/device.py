@@ -64,23 +64,33 @@ class EnergyMeter:
 
     def __init__(self, device: torch.device) -> None:
         self.reason = "" if device.type == "cuda" else "no energy meter: NVML reads NVIDIA GPUs only"
-        self._read: Callable[[], float] | None = None
+        self._read: Callable[[], float | None] | None = None
         if device.type == "cuda":
             self._open(device)
 
     def joules(self) -> float | None:
-        return None if self._read is None else self._read() - self._start
+        return None if self._read is None else self._read()
 
     def _open(self, device: torch.device) -> None:
         import pynvml  # only where there is an NVIDIA driver to talk to
 
         try:
             pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
-            self._start = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
-            self._read = lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+            # By its own identity: NVML's numbering does not know which devices this process was given.
+            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+            start = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
         except pynvml.NVMLError as error:
             self.reason = f"NVML: {error}"
+            return
+
+        def read() -> float | None:
+            try:
+                return (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - start) / 1e3
+            except pynvml.NVMLError as error:
+                self.reason = f"NVML: {error}"
+                return None
+
+        self._read = read
 
 
 def _timed(call: Callable[[], object], device: torch.device) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from gpuday.core.clock import Clock, Heartbeat
+from gpuday.core.clock import LOST, Clock, Heartbeat
 from gpuday.core.errors import DataError, GpudayError, Interrupted
 from gpuday.core.journal import Journal, Note, attempts
 from gpuday.core.rundir import RunDir, read_json
@@ -41,7 +41,7 @@ def train(
         journal.write(Note(step=step, message=message))
         tell("note", step=step, message=message)
 
-    charged = _charged(run, note)
+    charged, stopped = _charged(run, note)
     clock.inherit_lost(charged)
     clock.start()
     with Signals() as signals, Heartbeat(clock, run.heartbeat) as heartbeat:
@@ -52,7 +52,7 @@ def train(
                 journal.close()
                 return Progress(**saved.state["progress"]), _resting_clock(recipe, saved, charged)
             if saved is not None:
-                clock.restore(saved.state["clock"], charged_seconds=charged)
+                clock.restore(saved.state["clock"], charged_seconds=charged, rest="save" if stopped else LOST)
             session = Session(
                 recipe, data, run, fit, device=device, clock=clock, journal=journal, tell=tell, saved=saved
             )
@@ -91,15 +91,19 @@ def _resting_clock(recipe: Recipe, saved: checkpoint.Saved, charged: float) -> C
     return clock
 
 
-def _charged(run: RunDir, note: Callable[[str], None]) -> float:
-    """Seconds on the last heartbeat; 0, with a note, where a power cut damaged it: the checkpoint's clock remains."""
+def _charged(run: RunDir, note: Callable[[str], None]) -> tuple[float, bool]:
+    """Seconds on the last heartbeat, and whether its process left by itself.
+
+    0, with a note, where a power cut damaged the file: the checkpoint's clock remains.
+    """
     if not run.heartbeat.exists():
-        return 0.0
+        return 0.0, False
     try:
-        return float(read_json(run.heartbeat)["used_seconds"])
+        beat = read_json(run.heartbeat)
+        return float(beat["used_seconds"]), bool(beat["stopped"])
     except (DataError, KeyError, TypeError, ValueError):
         note("the heartbeat is damaged; the clock continues from the checkpoint's")
-        return 0.0
+        return 0.0, False
 
 
 def _diverged(step: int, run: RunDir) -> GpudayError:

@@ -86,7 +86,7 @@ class Session:
         self._length = recipe.data.length
         self._learner = make_learner(recipe, vocab=self._vocabulary.size).to(device).train(recipe.train.dropout)
         self._learner.model.encoder.dtype = getattr(torch, fit.dtype)
-        self._stepper = recipe.optimizer.build(named_parameters(self._learner))
+        self._stepper = recipe.optimizer.build(named_parameters(self._learner), dtype=getattr(torch, fit.dtype))
         self._heldout = HeldOut(data.heldout, self._vocabulary)
         self._batches = Batches(
             data.train,

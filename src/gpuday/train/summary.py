@@ -4,6 +4,8 @@ import itertools
 import statistics
 from typing import Any
 
+import torch
+
 from gpuday.core import config
 from gpuday.core.clock import Clock
 from gpuday.core.journal import Start, Step, attempts, read, surviving
@@ -32,17 +34,19 @@ def sections(
     ]
     used = clock.used_seconds()
     final, before = progress.final or {}, progress.before or {}
-    joules = energy.joules()
+    resumes = sum(isinstance(row, Start) for row in rows) - 1
+    joules = None if resumes else energy.joules()
+    energy_reason = "the run was resumed, and its earlier attempts were not metered" if resumes else energy.reason
     return {
         "preset": recipe.preset,
         "recipe_fingerprint": config.fingerprint(recipe),
         "seed": recipe.seed,
-        "resumes": sum(isinstance(row, Start) for row in rows) - 1,
+        "resumes": resumes,
         "attempts": attempts(run.journal),
         "device": fit.device,
         "device_seconds": used,
         "energy_joules": joules,
-        "energy_reason": energy.reason,
+        "energy_reason": energy_reason,
         "clock": {
             "budget": config.to_dict(recipe.budget),
             "budget_seconds": recipe.budget.seconds,
@@ -64,6 +68,7 @@ def sections(
             "rows_per_step": fit.rows,
             "dtype": fit.dtype,
             "compiled": fit.compiled,
+            "compile_cache": compile_cache(),
         },
         "model": _model(recipe, data),
         "heldout": {
@@ -75,8 +80,18 @@ def sections(
             "by_source": final.get("by_source"),
             "word_bits_per_byte": None,
         },
+        "samples": [],
+        "scores": {"protocol": None, "tasks": {}, "mean": None},
+        "export": {"kind": None, "parity_max_abs": None, "reason": "not exported yet"},
         "compliance": compliance(recipe, data, clock),
     }
+
+
+def compile_cache() -> dict[str, int]:
+    """Kernels that this process found in the compiler's cache on disk, and those it built: a run that compiles cold
+    does not compare with one that finds everything there."""
+    counters = torch._dynamo.utils.counters["inductor"]  # noqa: SLF001 - no public name
+    return {"found": counters["fxgraph_cache_hit"], "built": counters["fxgraph_cache_miss"]}
 
 
 def compliance(recipe: Recipe, data: PreparedData, clock: Clock) -> dict[str, str]:
@@ -86,14 +101,17 @@ def compliance(recipe: Recipe, data: PreparedData, clock: Clock) -> dict[str, st
     used, budget = clock.used_seconds(), recipe.budget
     spent = f"{used:.1f} s used"
     if budget.seconds:
-        spent += f" of {budget.seconds:.0f} s ({used / budget.seconds:.2%}); the ledger's rows add up to it"
+        late = used - budget.seconds
+        verdict = "kept" if late <= max(1.0, 0.01 * budget.seconds) else "EXCEEDED"
+        spent = f"{verdict}: {used:.1f} s used of {budget.seconds:.0f} s ({used / budget.seconds:.2%})"
+    filters = ", ".join(config.to_dict(f)["part"] for f in recipe.data.filters) or "none"
     return {
-        "from scratch": f"initial weights drawn from seed {recipe.seed}; objective {type(recipe.objective).__name__}",
-        "no pretrained part": f"tokenizer {tokenizer}, fingerprint {data.tokenizer.fingerprint}; filters use it alone",
-        "any raw text": f"{len(recipe.data.corpus)} source(s), data fingerprint {data.manifest['fingerprint']}",
-        "budget": spent,
-        "compile charged": f"{clock.ledger().get('compile', 0.0):.1f} s of compiling inside the budget",
-        "evidence": "recipe.json, journal.jsonl, environment.json and this summary",
+        "1 from scratch": f"initial weights drawn from seed {recipe.seed}; objective {type(recipe.objective).__name__}",
+        "1 nothing pretrained": f"tokenizer {tokenizer}, fingerprint {data.tokenizer.fingerprint}; filters: {filters}",
+        "2 raw text": f"{', '.join(recipe.data.corpus)}; prepared data {data.manifest['fingerprint']}",
+        "3 budget": f"{spent}; compiling {clock.ledger().get('compile', 0.0):.1f} s of it; the ledger's rows add up",
+        "4 downstream": "every score names its protocol and holds all of its hyperparameters",
+        "5 evidence": "recipe.json, journal.jsonl, environment.json, fit.json and this summary",
     }
 
 

@@ -12,7 +12,7 @@ X = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(3))
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu_is_its_formula(approximate, scatter):
     """With biases, and with the kind of GELU that was asked for and not the other."""
-    network = scatter(Gelu(ratio=1.5, approximate=approximate).build(32, bias=True, dropout=0.0))
+    network = scatter(Gelu(ratio=1.5, approximate=approximate).build(32, bias=True))
     up, down = network.up, network.down
     answers = {
         kind: F.linear(F.gelu(F.linear(X, up.weight, up.bias), approximate=kind), down.weight, down.bias)
@@ -24,5 +24,5 @@ def test_gelu_is_its_formula(approximate, scatter):
 
 def test_the_ratio_is_the_hidden_width_over_the_models():
     """Two matrices of width times hidden width."""
-    assert sum(p.numel() for p in Gelu(ratio=1.5).build(32, bias=False, dropout=0.0).parameters()) == 2 * 32 * 48
+    assert sum(p.numel() for p in Gelu(ratio=1.5).build(32, bias=False).parameters()) == 2 * 32 * 48
     assert Gelu(ratio=1.5).flops_per_token(32) == 2 * 2 * 32 * 48

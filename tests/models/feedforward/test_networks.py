@@ -29,7 +29,7 @@ def test_an_activation_equals_its_formula(name):
 
 def test_the_plain_network_by_hand():
     """down(relu(up x)^2) for up = [[1], [-1]], down = [[10, 1]] and x = -2, 3."""
-    network = Plain(1, 2, "relu2", bias=True, dropout=0.0)
+    network = Plain(1, 2, "relu2", bias=True)
     with torch.no_grad():
         network.up.weight.copy_(torch.tensor([[1.0], [-1.0]]))
         network.up.bias.copy_(torch.tensor([0.5, 0.0]))
@@ -40,7 +40,7 @@ def test_the_plain_network_by_hand():
 
 def test_the_gated_network_activates_its_first_half():
     """[a, b] = up x = [2x, 5x], so that relu(a)^2 * b is 20 x^3 for positive x and 0 for negative."""
-    network = Gated(1, 1, "relu2", bias=False, dropout=0.0)
+    network = Gated(1, 1, "relu2", bias=False)
     with torch.no_grad():
         network.up.weight.copy_(torch.tensor([[2.0], [5.0]]))
         network.down.weight.fill_(1.0)
@@ -50,7 +50,7 @@ def test_the_gated_network_activates_its_first_half():
 @pytest.mark.parametrize(("network", "fused"), [(Plain, 1), (Gated, 2)])
 def test_the_matrices_say_what_optimizer_and_initialisation_ask(network, fused):
     """The gated one holds two matrices in `up`; `down` writes into the residual stream."""
-    made = network(8, 12, "gelu", bias=False, dropout=0.0)
+    made = network(8, 12, "gelu", bias=False)
     assert (made.up.fused, made.up.is_output, tuple(made.up.weight.shape)) == (fused, False, (12 * fused, 8))
     assert (made.down.fused, made.down.is_output, tuple(made.down.weight.shape)) == (1, True, (8, 12))
 

@@ -1,6 +1,7 @@
 """Text files: txt, jsonl, csv, tsv and parquet, each plain or as .gz, .zst or .xz (parquet plain only)."""
 
 import glob
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,7 +100,9 @@ def _find(text: str) -> tuple[list[tuple[Path, str]], list[str]]:
     if root.is_dir():
         paths = [(p, p.relative_to(root).as_posix()) for p in _walk(root)]
     elif any(c in text for c in "*?["):
-        paths = [(Path(p), Path(p).name) for p in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(p)]
+        fixed = Path(*itertools.takewhile(lambda part: not any(c in part for c in "*?["), root.parts))
+        hits = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(p)]
+        paths = [(p, p.relative_to(fixed).as_posix()) for p in hits]
     else:
         raise DataError(f"{root} does not exist", fix="check the path")
     known_files = [(p, n) for p, n in paths if _format(p) is not None]

@@ -11,7 +11,7 @@ class FeedForward(Part, ABC):
     """Builds a module: x [B, L, D] -> [B, L, D]."""
 
     @abstractmethod
-    def build(self, width: int, *, bias: bool, dropout: float) -> nn.Module: ...
+    def build(self, width: int, *, bias: bool) -> nn.Module: ...
 
     @abstractmethod
     def flops_per_token(self, width: int) -> float:

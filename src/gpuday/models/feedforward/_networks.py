@@ -18,27 +18,25 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Plain(nn.Module):
     """x [..., D] -> down(activation(up(x))) [..., D], hidden width F."""
 
-    def __init__(self, width: int, hidden: int, activation: str, *, bias: bool, dropout: float) -> None:
+    def __init__(self, width: int, hidden: int, activation: str, *, bias: bool) -> None:
         super().__init__()
         self.activation = activation
         self.up = Linear(width, hidden, bias=bias)
         self.down = Linear(hidden, width, bias=bias, output=True)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.dropout(ACTIVATIONS[self.activation](self.up(x))))
+        return self.down(ACTIVATIONS[self.activation](self.up(x)))
 
 
 class Gated(nn.Module):
     """x [..., D] -> down(activation(a) * b) [..., D] with [a, b] = up(x), each of hidden width F."""
 
-    def __init__(self, width: int, hidden: int, activation: str, *, bias: bool, dropout: float) -> None:
+    def __init__(self, width: int, hidden: int, activation: str, *, bias: bool) -> None:
         super().__init__()
         self.activation = activation
         self.up = Linear(width, 2 * hidden, bias=bias, fused=2)
         self.down = Linear(hidden, width, bias=bias, output=True)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = self.up(x).chunk(2, dim=-1)
-        return self.down(self.dropout(ACTIVATIONS[self.activation](a) * b))
+        return self.down(ACTIVATIONS[self.activation](a) * b)

@@ -15,8 +15,8 @@ class Geglu(FeedForward):
     ratio: float = 2.0
     """Hidden width over the model's width."""
 
-    def build(self, width: int, *, bias: bool, dropout: float) -> nn.Module:
-        return Gated(width, round(self.ratio * width), "gelu", bias=bias, dropout=dropout)
+    def build(self, width: int, *, bias: bool) -> nn.Module:
+        return Gated(width, round(self.ratio * width), "gelu", bias=bias)
 
     def flops_per_token(self, width: int) -> float:
         return 2 * 3 * width * round(self.ratio * width)

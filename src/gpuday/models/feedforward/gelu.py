@@ -18,9 +18,9 @@ class Gelu(FeedForward):
     approximate: Literal["none", "tanh"] = "none"
     """The exact error function, or its tanh approximation."""
 
-    def build(self, width: int, *, bias: bool, dropout: float) -> nn.Module:
+    def build(self, width: int, *, bias: bool) -> nn.Module:
         name = "gelu" if self.approximate == "none" else "gelu_tanh"
-        return Plain(width, round(self.ratio * width), name, bias=bias, dropout=dropout)
+        return Plain(width, round(self.ratio * width), name, bias=bias)
 
     def flops_per_token(self, width: int) -> float:
         return 2 * 2 * width * round(self.ratio * width)

@@ -15,8 +15,8 @@ class Relu2(FeedForward):
     ratio: float = 4.0
     """Hidden width over the model's width."""
 
-    def build(self, width: int, *, bias: bool, dropout: float) -> nn.Module:
-        return Plain(width, round(self.ratio * width), "relu2", bias=bias, dropout=dropout)
+    def build(self, width: int, *, bias: bool) -> nn.Module:
+        return Plain(width, round(self.ratio * width), "relu2", bias=bias)
 
     def flops_per_token(self, width: int) -> float:
         return 2 * 2 * width * round(self.ratio * width)
