@@ -87,25 +87,25 @@ def test_the_batch_follows_the_power_of_the_expected_tokens():
     """The rule's other anchor, about 8,192 tokens at 3.5e6, and a point between by hand."""
     batch = BatchConfig()
     assert batch.full_rows(expected_tokens=3.5e6, length=128) == 64
-    between = 2**20 * (1e9 / 9.1e9) ** 0.617 / 128
-    assert abs(batch.full_rows(expected_tokens=1e9, length=128) - between) <= 4
+    assert 2**20 * (1e9 / 9.1e9) ** 0.617 / 128 == pytest.approx(2097, abs=1)  # nearest round number: 2,048
+    assert batch.full_rows(expected_tokens=1e9, length=128) == 2048
     assert batch.full_rows(expected_tokens=9.1e9 / 2 ** (1 / 0.617), length=128) == 4096
 
 
 def test_the_batch_is_never_smaller_than_the_least():
-    """4,096 tokens: 32 rows of 128, and one quantum of rows where that is more."""
+    """4,096 tokens: 32 rows of 128, and eight rows where that is more."""
     batch = BatchConfig()
     assert batch.full_rows(expected_tokens=1.0, length=128) == 32
     assert batch.full_rows(expected_tokens=1.0, length=4096) == 8
 
 
-@pytest.mark.parametrize("quantum", [1, 8, 12, 64])
-def test_rows_by_the_rule_are_whole_quanta(quantum):
-    """At every size of the budget, and growing with it."""
-    batch = BatchConfig(quantum=quantum)
-    rows = [batch.full_rows(expected_tokens=10.0 ** (e / 4), length=128) for e in range(20, 44)]
-    assert {r % quantum for r in rows} == {0}
-    assert (min(rows) > 0, rows == sorted(rows)) == (True, True)
+def test_rows_by_the_rule_are_round_numbers_that_grow_with_the_budget():
+    """8, 12, 16, 24, ...: whole micro-batches, and the same for a budget that is expected to read a little more."""
+    rows = [BatchConfig().full_rows(expected_tokens=10.0 ** (e / 4), length=128) for e in range(20, 44)]
+    assert set(rows) <= {m << e for e in range(20) for m in (8, 12)}
+    assert rows == sorted(rows)
+    near = [BatchConfig().full_rows(expected_tokens=t, length=128) for t in (9.4e6, 1.0e7, 1.35e7)]
+    assert near == [128, 128, 128]
 
 
 def test_rows_that_are_given_overrule_the_rule():

@@ -1,7 +1,8 @@
 """Calls the command line in this process, in a folder of its own, with a tiny preset at hand."""
 
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,13 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def call(
     tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Call:
+) -> Iterator[Call]:
     """`call("run", "tiny.toml")`: the exit code and what was printed; no traceback, whatever happened."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GPUDAY_CACHE", str(shared_cache))
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "tiny.toml").write_text(TINY)
+    handler = signal.getsignal(signal.SIGTERM)
 
     def go(*arguments: str) -> Called:
         capsys.readouterr()
@@ -80,4 +82,5 @@ def call(
         assert "Traceback" not in out + err
         return Called(ended.value.code, out, err)
 
-    return go
+    yield go
+    signal.signal(signal.SIGTERM, handler)

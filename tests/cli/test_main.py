@@ -1,6 +1,8 @@
 """The entry point: documented exit codes, a sentence for people, and a traceback only for those who ask."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import gpuday.cli
 from gpuday import __version__
@@ -58,6 +61,9 @@ def test_the_version_is_the_packages(call: Call) -> None:
         (("run", "--vocab", "1000"), "multiple of 64"),
         (("run", "--documents", "page"), "--documents"),
         (("run", "--set", "optimizer.lr"), "key=value"),
+        (("run", "--set", "size=base"), "--size"),
+        (("run", "--task-seeds", "0"), "1 seed or more"),
+        (("run", "--task-rows", "1"), "rows or more"),
         (("run", "--set", "optimizer.momentun=1"), "did you mean 'momentum'?"),
         (("run", "--set", "optimizer.lr=fast"), "optimizer.lr"),
         (("run", "missing.toml"), "missing.toml"),
@@ -114,6 +120,11 @@ def fault(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (GpudayError("x"), 70),
         (Interrupted("x"), 75),
         (KeyboardInterrupt(), 75),
+        (OSError(errno.ENOSPC, "No space left on device", "a"), 5),
+        (OSError(errno.EROFS, "Read-only file system"), 5),
+        (OSError(errno.EIO, "Input/output error"), 70),
+        (MemoryError("12 GiB"), 4),
+        (torch.OutOfMemoryError("12 GiB"), 4),
         (ValueError("x"), 70),
     ],
 )
@@ -123,6 +134,22 @@ def test_each_kind_of_fault_has_its_exit_code(
     """As the design lists them; a script tells them apart."""
     fault(monkeypatch, error)
     assert call("run").code == code
+
+
+def test_a_full_disk_names_the_file_and_says_what_is_safe(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The likeliest fault of a long run."""
+    fault(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "runs/a/journal.jsonl"))
+    called = call("run")
+    assert "runs/a/journal.jsonl cannot be written: No space left on device" in called.err
+    assert "the last checkpoint is intact" in called.err
+
+
+def test_a_termination_before_training_is_an_interruption(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch system may end a job while it prepares data: exit code 75, and a sentence."""
+    monkeypatch.setattr(gpuday.cli, "app", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    called = call("prepare")
+    assert called.code == 75
+    assert "same command" in called.err
 
 
 def test_a_reader_that_goes_away_is_no_fault() -> None:

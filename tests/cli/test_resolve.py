@@ -204,13 +204,14 @@ def test_a_folder_with_another_recipe_is_refused_with_the_differences(place: Pat
 
 
 def test_a_claim_writes_the_recipe_once_and_each_new_environment(place: Path) -> None:
-    """A resume on other versions is on record; the same machine again is not, whatever the command."""
+    """A resume by another command or on other versions is on record; the same once more is not."""
     recipe = recipe_of("modern", size="nano")
     run = RunDir(place / "mine")
-    for command, torch in (("run", "1"), ("train", "1"), ("run", "2")):
+    for command, torch in (("run", "1"), ("run", "1"), ("train", "1"), ("train", "2")):
         claim_run(run, recipe, {"torch": torch, "command": [command]})
     assert config.from_dict(Recipe, read_json(run.recipe)) == recipe
-    assert [e["torch"] for e in read_json(run.environment)["attempts"]] == ["1", "2"]
+    seen = [(e["command"][0], e["torch"]) for e in read_json(run.environment)["attempts"]]
+    assert seen == [("run", "1"), ("train", "1"), ("train", "2")]
 
 
 def test_the_cache_is_where_it_was_asked_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

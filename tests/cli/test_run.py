@@ -1,7 +1,5 @@
 """`gpuday run` and the rooms up to training: claimed, prepared once, trained once, resumed by the same command."""
 
-import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -31,47 +29,30 @@ def train(call: Call, *more: str) -> Any:
 
 
 def test_preparing_writes_recipe_environment_and_data(call: Call, run: RunDir) -> None:
-    """The data is a link into the shared cache, given in full, so that the command's folder does not matter."""
+    """What a run needs before it trains; nothing of the training is there yet."""
     called = prepare(call)
     assert called.code == 0
-    assert called.kinds()[0] == "run" or "choice" in called.kinds()
+    assert {"run", "prepared"} <= set(called.kinds())
     assert config.from_dict(Recipe, read_json(run.recipe)).data.vocab == 512
     assert read_json(run.environment)["attempts"][0]["command"][0] == "gpuday"
-    assert run.data.is_symlink() and os.path.isabs(os.readlink(run.data))
-    for name in ("tokenizer.json", "train.tok", "heldout.tok", "manifest.json", "drops.json"):
-        assert (run.data / name).exists()
+    assert run.data.is_dir()
+    assert not run.journal.exists() and not run.summary.exists()
 
 
-def test_runs_share_their_prepared_data(call: Call, run: RunDir) -> None:
-    """Another run of the same text reads it from the cache."""
-    prepare(call)
-    called = call("prepare", "tiny.toml", "--out", "runs/other", "--seed", "5")
-    assert [e["reused"] for e in called.events if e.get("event") == "prepared"] == [True]
-    assert (run.root.with_name("other") / "data").resolve() == run.data.resolve()
-
-
-def test_a_run_keeps_its_data_whatever_became_of_the_corpus(call: Call, tmp_path: Path) -> None:
-    """The text may be gone when a run is resumed."""
-    documents = [
-        f"Document {i} tells of fox number {i} and of what it ate on day {i * 7}, again and again." for i in range(400)
-    ]
-    (tmp_path / "text.txt").write_text("\n\n".join(documents))
-    assert prepare(call, "--corpus", "text.txt").code == 0
-    (tmp_path / "text.txt").unlink()
-    assert prepare(call, "--corpus", "text.txt").code == 0
-
-
-def test_data_whose_cache_was_cleared_is_prepared_again(
+def test_damaged_tokens_are_found_before_the_clock_starts(
     call: Call, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A link that leads nowhere is no fault."""
+    """A flipped bit in the training text: exit code 3 with the file's name, and nothing was spent."""
     monkeypatch.setenv("GPUDAY_CACHE", str(tmp_path / "own"))
     prepare(call)
-    tokens = (run.data / "train.tok" / "00000.bin").read_bytes()
-    shutil.rmtree(tmp_path / "own")
-    assert not run.data.exists()
-    assert prepare(call).code == 0
-    assert (run.data / "train.tok" / "00000.bin").read_bytes() == tokens
+    path = run.data / "train.tok" / "00000.bin"
+    tokens = bytearray(path.read_bytes())
+    tokens[len(tokens) // 2] ^= 1
+    path.write_bytes(bytes(tokens))
+    called = train(call)
+    assert called.code == 3
+    assert "00000.bin" in called.err
+    assert not run.journal.exists()
 
 
 def test_training_writes_fit_journal_checkpoint_and_summary(call: Call, run: RunDir) -> None:

@@ -119,36 +119,50 @@ class Nvml(SimpleNamespace):
 
     NVMLError = RuntimeError
 
-    def __init__(self, fault: str = "") -> None:
-        super().__init__(fault=fault, millijoules=7_000_000.0)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(fault="", millijoules=7_000_000.0, asked_for=[])
+        monkeypatch.setitem(sys.modules, "pynvml", self)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="12-34"))
 
     def nvmlInit(self) -> None:  # noqa: N802
         if self.fault:
             raise RuntimeError(self.fault)
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        return index
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        self.asked_for.append(uuid)
+        return uuid
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> float:  # noqa: N802
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> float:  # noqa: N802
+        self.nvmlInit()
         self.millijoules += 1500
         return self.millijoules
 
 
 def test_joules_count_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the device used before does not belong to the run; NVML speaks in millijoules."""
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    nvml = Nvml(monkeypatch)
     meter = EnergyMeter(torch.device("cuda", 0))
     assert meter.joules() == pytest.approx(1.5)
     assert meter.joules() == pytest.approx(3.0)
     assert meter.reason == ""
+    assert nvml.asked_for == ["GPU-12-34"]  # NVML's numbers are not CUDA's
 
 
 def test_a_driver_without_a_meter_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run is not stopped by it."""
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml("Not Supported"))
+    Nvml(monkeypatch).fault = "Not Supported"
     meter = EnergyMeter(torch.device("cuda", 0))
     assert meter.joules() is None
     assert meter.reason == "NVML: Not Supported"
+
+
+def test_a_meter_that_fails_at_the_end_costs_no_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was replaced during a day: None with the reason."""
+    nvml = Nvml(monkeypatch)
+    meter = EnergyMeter(torch.device("cuda", 0))
+    nvml.fault = "Driver/library version mismatch"
+    assert meter.joules() is None
+    assert "mismatch" in meter.reason
 
 
 def test_a_cpu_without_a_model_name_is_still_described(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Signals: the first one asks for an end, none ends the process, and the handlers of before come back."""
+"""Signals: the first one asks for an end, the second one insists, and the handlers of before come back."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ import pytest
 from gpuday.train.signals import WATCHED, Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_a_watched_signal_is_kept_by_name(number: signal.Signals) -> None:
-    """What a batch system, a person and a spot instance send."""
+    """What a batch system, a person, a spot instance and a closing terminal send."""
     assert number in WATCHED
     with Signals() as signals:
         assert signals.received == ""
@@ -18,11 +18,13 @@ def test_a_watched_signal_is_kept_by_name(number: signal.Signals) -> None:
         assert signals.received == number.name
 
 
-def test_the_first_signal_is_the_one_that_is_told() -> None:
-    """An impatient second Ctrl-C neither kills the save nor rewrites the reason."""
-    with Signals() as signals:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
-            os.kill(os.getpid(), number)
+def test_a_second_signal_does_not_wait() -> None:
+    """Whoever asks twice wants out now; the first is still the one that is told."""
+    with pytest.raises(KeyboardInterrupt), Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == "SIGTERM"
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second signal was passed over")
     assert signals.received == "SIGTERM"
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gpuday.core import config
-from gpuday.core.clock import Clock
+from gpuday.core.clock import Budget, Clock
 from gpuday.core.errors import Interrupted
 from gpuday.core.journal import Step, read, surviving
 from gpuday.core.rundir import RunDir
@@ -143,6 +143,31 @@ def test_a_run_without_a_step_has_no_speed(summarise: Summarise, make_recipe: Ma
     assert summary["train"]["bound_share"] is None
 
 
+def test_the_energy_of_a_run_in_one_go_is_what_the_meter_read(
+    summarise: Summarise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A meter starts with its process: a run that was not resumed has all of it."""
+    monkeypatch.setattr(EnergyMeter, "joules", lambda self: 5.0)
+    assert summarise()["energy_joules"] == 5.0
+
+
+def test_the_energy_of_a_resumed_run_is_not_known(
+    summarise: Summarise, train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None, and why."""
+
+    def die(event: str, /, **values: Any) -> None:
+        if event == "step":
+            raise Killed
+
+    monkeypatch.setattr(EnergyMeter, "joules", lambda self: 5.0)
+    with pytest.raises(Killed):
+        train_run(tell=die)
+    summary = summarise()
+    assert summary["energy_joules"] is None
+    assert "resumed" in summary["energy_reason"]
+
+
 def test_missing_energy_comes_with_its_reason(summarise: Summarise) -> None:
     """A CPU has no meter."""
     summary = summarise()
@@ -150,23 +175,44 @@ def test_missing_energy_comes_with_its_reason(summarise: Summarise) -> None:
     assert "NVML" in summary["energy_reason"]
 
 
-def test_compliance_states_evidence_for_each_rule(tiny: Recipe, data: PreparedData) -> None:
-    """Seed, fingerprints, seconds over budget: what a reader can check, and not that it was kept."""
-    recipe = dataclasses.replace(tiny, budget=dataclasses.replace(tiny.budget, amount=100.0, unit="seconds"), seed=5)
-    clock = Clock(recipe.budget)
-    clock.charge("step", 90.0)
+def with_seconds(recipe: Recipe, used: float) -> tuple[Recipe, Clock]:
+    """A recipe of 100 s, and its clock after some."""
+    timed = dataclasses.replace(recipe, budget=Budget.parse("100s"), seed=5)
+    clock = Clock(timed.budget)
     clock.charge("compile", 5.0)
+    clock.charge("step", used - 5.0)
+    return timed, clock
+
+
+def rule(rules: dict[str, str], word: str) -> str:
+    """The evidence of the one rule whose name holds the word."""
+    (found,) = [evidence for name, evidence in rules.items() if word in name]
+    return found
+
+
+def test_compliance_states_evidence_for_each_rule(tiny: Recipe, data: PreparedData) -> None:
+    """Seed, fingerprints, seconds over budget, compiling: what a reader can check, for each of the five rules."""
+    recipe, clock = with_seconds(tiny, 95.0)
     rules = compliance(recipe, data, clock)
-    assert {"from scratch", "no pretrained part", "any raw text", "budget", "compile charged"} <= rules.keys()
-    assert "seed 5" in rules["from scratch"] and "Mlm" in rules["from scratch"]
-    assert data.tokenizer.fingerprint in rules["no pretrained part"]
-    assert data.manifest["fingerprint"] in rules["any raw text"]
-    assert "95.0 s used of 100 s (95.00%)" in rules["budget"]
-    assert rules["compile charged"].startswith("5.0 s")
+    assert sorted({name[0] for name in rules}) == list("12345")
+    assert "seed 5" in rule(rules, "from scratch") and "Mlm" in rule(rules, "from scratch")
+    assert data.tokenizer.fingerprint in rule(rules, "pretrained")
+    assert data.manifest["fingerprint"] in rule(rules, "raw text")
+    assert "95.0 s used of 100 s (95.00%)" in rule(rules, "budget")
+    assert "compiling 5.0 s" in rule(rules, "budget")
+
+
+@pytest.mark.parametrize(("used", "verdict"), [(95.0, "kept"), (100.9, "kept"), (103.0, "EXCEEDED")])
+def test_a_budget_that_was_passed_is_not_called_kept(
+    tiny: Recipe, data: PreparedData, used: float, verdict: str
+) -> None:
+    """A hundredth is the end of a step; more is no run of that budget."""
+    recipe, clock = with_seconds(tiny, used)
+    assert rule(compliance(recipe, data, clock), "budget").startswith(verdict)
 
 
 def test_a_tokenizer_that_was_read_is_not_called_trained(tiny: Recipe, data: PreparedData) -> None:
     """Loading one is allowed, and recorded."""
     loaded = config.replace_at(tiny, "data.tokenizer", "/somewhere/tokenizer.json")
-    assert "read from a file" in compliance(loaded, data, Clock(tiny.budget))["no pretrained part"]
-    assert "bpe trained on the corpus" in compliance(tiny, data, Clock(tiny.budget))["no pretrained part"]
+    assert "read from a file" in rule(compliance(loaded, data, Clock(tiny.budget)), "pretrained")
+    assert "bpe trained on the corpus" in rule(compliance(tiny, data, Clock(tiny.budget)), "pretrained")

@@ -50,11 +50,10 @@ def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
     budget = Budget.parse(text) if isinstance(text, str) else config.from_dict(Budget, text, where="budget")
     size = flags.size or tables.pop("size", None) or "auto"
     tables.pop("size", None)
-    device = pick_device()
-    if size == "auto":
-        size = auto_size(device.type, budget)
-    if preset is None or (flags.size or "auto") == "auto":
-        screen.tell("choice", preset=name, size=size, reason=f"for a budget of {text} on {device.type}")
+    if preset is None or size == "auto":
+        device = pick_device().type
+        size = auto_size(device, budget) if size == "auto" else size
+        screen.tell("choice", preset=name, size=size, reason=f"for a budget of {text} on {device}")
     recipe = config.merge(make(size, budget), tables)
     for key, value in _flagged(flags):
         recipe = config.replace_at(recipe, key, value)

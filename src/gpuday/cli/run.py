@@ -67,10 +67,11 @@ def train_command(preset: str | None = None, *, flags: Flags = Flags()) -> None:
 
 
 def prepare_room(recipe: Recipe, run: RunDir, screen: Screen) -> PreparedData:
-    """Claim the run's folder and open its data, prepared first if there is none."""
+    """Open the run's data, prepared first if there is none, and claim its folder for the recipe."""
     screen.tell("run", folder=str(run.root), recipe=recipe.preset, size=recipe.size)
-    claim_run(run, recipe, environment(describe(pick_device())))
-    return run_data(recipe, run, cache_folder() / "data", screen)
+    data = run_data(recipe, run, cache_folder() / "data", screen)
+    claim_run(run, recipe, environment(describe(pick_device())))  # only now: a misspelt corpus claims no folder
+    return data
 
 
 def train_room(recipe: Recipe, data: PreparedData, run: RunDir, screen: Screen) -> None:

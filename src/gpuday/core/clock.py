@@ -41,7 +41,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.amount < float("inf"):
-            raise UsageError(f"a budget of {self.amount} {self.unit}", where="budget", fix="give a positive amount")
+            raise UsageError(
+                f"{self.amount:g} {self.unit} is not a budget", where="budget", fix="give more than nothing"
+            )
 
     @staticmethod
     def parse(text: str) -> "Budget":
@@ -175,14 +177,15 @@ class Clock:
 class Heartbeat:
     """Writes the clock to disk once a second from its own thread, so that a kill during a compile is charged too.
 
-    `stopped` is true on the last one of a process that left by itself: what it has over the checkpoint's clock was the
-    save, not work that was lost.
+    `stopped` is true on the last one of a process that left by itself with all its work saved (`left_nothing`): what it
+    has over the checkpoint's clock was the save, not work that was lost.
     """
 
     def __init__(self, clock: Clock, path: Path, *, seconds: float = 1.0) -> None:
         self._clock, self._path, self._seconds = clock, path, seconds
         self._stop = threading.Event()
         self._kept: float | None = None
+        self.left_nothing = False  # set once a save holds all the work there was
         self._thread = threading.Thread(target=self._run, daemon=True, name="gpuday-heartbeat")
 
     def keep(self, seconds: float) -> None:
@@ -196,7 +199,7 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._write(stopped=True)
+        self._write(stopped=self.left_nothing)
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):

@@ -147,6 +147,8 @@ def load_weights(parameters: dict[str, torch.nn.Parameter], saved: dict[str, Ten
         raise KeyError(f"weights and model differ in {sorted(missing)[:5]}")
     with torch.no_grad():
         for name, parameter in parameters.items():
+            if parameter.shape != saved[name].shape:  # copy_ would broadcast
+                raise RuntimeError(f"{name} is {tuple(parameter.shape)}, saved is {tuple(saved[name].shape)}")
             parameter.copy_(saved[name])
 
 

@@ -42,7 +42,8 @@ def compile_fault(device: torch.device) -> str:
     try:
         torch.compile(lambda x: (x * 2.0).sin())(torch.ones(64, device=device))
     except Exception as error:  # noqa: BLE001 - whatever the toolchain lacks, eager still works, and the user is told
-        return f"a first kernel could not be built: {str(error).strip().splitlines()[0][:200]}"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return f"a first kernel could not be built: {reason[:200]}"
     return ""
 
 

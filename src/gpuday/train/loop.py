@@ -1,5 +1,6 @@
 """The training loop, read top to bottom: clock, resume, steps until the budget ends, final look, final save."""
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -44,43 +45,43 @@ def train(
     charged, stopped = _charged(run, note)
     clock.inherit_lost(charged)
     clock.start()
-    with Signals() as signals, Heartbeat(clock, run.heartbeat) as heartbeat:
+    with contextlib.ExitStack() as stack:
+        stack.callback(journal.close)
+        signals = stack.enter_context(Signals())
+        heartbeat = stack.enter_context(Heartbeat(clock, run.heartbeat))
+        stack.callback(clock.stop)
         with clock.activity("build"):
             saved = checkpoint.load_newest(run.checkpoints, warn=note)
             if saved is not None and saved.state["progress"]["final"] is not None:
                 heartbeat.keep(charged)
-                journal.close()
                 return Progress(**saved.state["progress"]), _resting_clock(recipe, saved, charged)
             if saved is not None:
                 clock.restore(saved.state["clock"], charged_seconds=charged, rest="save" if stopped else LOST)
             session = Session(
                 recipe, data, run, fit, device=device, clock=clock, journal=journal, tell=tell, saved=saved
             )
-        try:
-            session.announce()
-            if session.progress.before is None:
-                session.first_look()
-            while not signals.received and session.has_room():
-                outcome = session.step()
-                if outcome.skipped:
-                    note("the update was not finite and was not made", session.progress.step)
-                if session.progress.skipped >= MOST_SKIPPED:
-                    raise _diverged(session.progress.step, run)
-                if clock.fraction() - session.last_look >= recipe.train.validate_every and clock.fraction() < 1.0:
-                    session.quick_look()
-                if clock.used_seconds() - session.last_save >= recipe.train.save_every_seconds:
-                    session.save()
-            if signals.received:
+            stack.callback(session.close)
+        session.announce()
+        if session.progress.before is None:
+            session.first_look()
+        while not signals.received and session.has_room():
+            outcome = session.step()
+            if outcome.skipped:
+                note("the update was not finite and was not made", session.progress.step)
+            if session.progress.skipped >= MOST_SKIPPED:
+                raise _diverged(session.progress.step, run)
+            if clock.fraction() - session.last_look >= recipe.train.validate_every and clock.fraction() < 1.0:
+                session.quick_look()
+            if clock.used_seconds() - session.last_save >= recipe.train.save_every_seconds:
                 session.save()
-                note(f"stopped by {signals.received}", session.progress.step)
-                raise _interrupted(signals.received, session, run)
+        if signals.received:
+            session.save()
+            note(f"stopped by {signals.received}", session.progress.step)
+        else:
             session.finish()
-            if signals.received:
-                raise _interrupted(signals.received, session, run)
-        finally:
-            session.close()
-            clock.stop()
-            journal.close()
+        heartbeat.left_nothing = True
+        if signals.received:
+            raise _interrupted(signals.received, session, run)
     return session.progress, clock
 
 

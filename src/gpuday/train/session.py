@@ -157,6 +157,7 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint and set the clock's reserve by what it cost."""
         began = self.clock.used_seconds()
+        self._set_reserve()
         with self.clock.activity("save"):
             folder = checkpoint.save(
                 self._run.checkpoints,
@@ -168,7 +169,7 @@ class Session:
         self.last_save = self.clock.used_seconds()
         seconds = self.last_save - began
         self._save_seconds.append(seconds)
-        self.clock.reserve_seconds = self._pace.look_seconds + statistics.median(self._save_seconds)
+        self._set_reserve()
         self._journal.write(
             Checkpoint(step=self.progress.step, seconds=self.last_save, save_seconds=seconds, folder=folder.name)
         )
@@ -219,6 +220,10 @@ class Session:
     def close(self) -> None:
         """End the loader's thread."""
         self._batches.close()
+
+    def _set_reserve(self) -> None:
+        saving = statistics.median(self._save_seconds) if self._save_seconds else 0.0
+        self.clock.reserve_seconds = self._pace.look_seconds + saving
 
     def _compiles(self, level: float) -> bool:
         return self.fit.compiled and level not in self._compiled_levels
