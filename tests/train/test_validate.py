@@ -14,6 +14,7 @@ from gpuday.train.validate import Answer, HeldOut
 
 CPU = torch.device("cpu")
 LENGTH = 32
+MASK = 4  # its id in every trained tokenizer
 
 
 class Watching(torch.nn.Module):
@@ -33,12 +34,14 @@ class Watching(torch.nn.Module):
     def seen(self) -> tuple[Tensor, Tensor]:
         """All rows, and all positions counted from the first row."""
         starts = np.cumsum([0, *(len(ids) for ids, _ in self.asked)])
-        positions = [_unpadded(p) + int(start) * LENGTH for (_, p), start in zip(self.asked, starts, strict=False)]
+        real = [_unpadded(ids, p) for ids, p in self.asked]
+        positions = [p + int(start) * LENGTH for p, start in zip(real, starts, strict=False)]
         return torch.cat([ids for ids, _ in self.asked]), torch.cat(positions)
 
 
-def _unpadded(positions: Tensor) -> Tensor:
-    """What comes before the padding: real positions ascend."""
+def _unpadded(ids: Tensor, positions: Tensor) -> Tensor:
+    """What comes before the padding: real positions show the mask, and ascend."""
+    positions = positions[ids.flatten()[positions] == MASK]
     falls = (positions[1:] <= positions[:-1]).nonzero()
     return positions if not len(falls) else positions[: int(falls[0]) + 1]
 
