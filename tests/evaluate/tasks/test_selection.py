@@ -58,3 +58,9 @@ def test_an_unknown_suite_is_refused(tmp_path: Path) -> None:
     """Only glue is a suite of files."""
     with pytest.raises(UsageError, match="no suite"):
         suite("superglue", tmp_path)
+
+
+def test_a_hyphen_may_be_left_out(tmp_path):
+    """`sst2` and `stsb` are how the tasks are mostly typed."""
+    names = [task.name for task in parse_tasks("SST2,stsb,cola", tmp_path).tasks]
+    assert names == ["SST-2", "STS-B", "CoLA"]

@@ -39,13 +39,15 @@ def suite(name: str, folder: Path | None) -> Selection:
 
 
 def parse_tasks(text: str, folder: Path | None = None) -> Selection:
-    """`glue`, `pydocs`, `none`, or names with commas (`cola,rte`), in whatever case; a task is taken once."""
+    """`glue`, `pydocs`, `none`, or names with commas (`cola,sst-2`), in whatever case and with or without the hyphen; a
+    task is taken once."""
     tasks: dict[str, Task] = {}
     left_out: tuple[tuple[str, str], ...] = ()
     words = [w.strip().lower() for w in text.split(",") if w.strip()]
     if words == ["none"]:
         return Selection()
-    for word in words:
+    written = {name.replace("-", ""): name for name in BY_NAME}
+    for word in (written.get(word.replace("-", ""), word) for word in words):
         if word == "glue":
             whole = suite("glue", folder)
             tasks.update({t.name: t for t in whole.tasks})
