@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpuday.core.clock import Budget
-from gpuday.core.errors import UsageError
+from gpuday.core.errors import UsageError, at_least
 from gpuday.core.parts import Part
 from gpuday.data.filters import Filter
 from gpuday.data.orders import Order
@@ -61,6 +61,12 @@ class BatchConfig:
     ramp: Schedule = Constant()
     """Share of the full batch over the budget."""
 
+    def __post_init__(self) -> None:
+        at_least(
+            "batch", rows=(self.rows, 0), design_tokens=(self.design_tokens, 1), least_tokens=(self.least_tokens, 1)
+        )
+        at_least("batch", design_budget_tokens=(self.design_budget_tokens, 1.0), exponent=(self.exponent, 0.0))
+
     def full_rows(self, *, expected_tokens: float, length: int) -> int:
         """Rows of `length` tokens in a full step when the budget is expected to read that many tokens."""
         if self.rows:
@@ -102,6 +108,10 @@ class TrainConfig:
     """Share of the budget between two looks at a part of the held-out text."""
     save_every_seconds: float = 120.0
     """Seconds between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        at_least("train", clip=(self.clip, 0.0), microbatch=(self.microbatch, 0), mask_levels=(self.mask_levels, 1))
+        at_least("train", validate_every=(self.validate_every, 0.0), save_every_seconds=(self.save_every_seconds, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)

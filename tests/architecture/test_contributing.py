@@ -50,7 +50,7 @@ def test_the_first_step_moves_every_weight_by_the_rate(signum: type[Optimizer]) 
     parameters = toy()
     before = [p.tensor.detach().clone() for p in parameters]
     loss(parameters).backward()
-    signum(lr=0.125).build(parameters).step(0.5, lambda: None)
+    signum(lr=0.125).build(parameters, dtype=torch.bfloat16).step(0.5, lambda: None)
     for old, p in zip(before, parameters, strict=True):
         torch.testing.assert_close(p.tensor.detach(), old - 0.0625 * torch.sign(old - 1))
 
@@ -58,19 +58,19 @@ def test_the_first_step_moves_every_weight_by_the_rate(signum: type[Optimizer]) 
 def test_the_example_optimizes(signum: type[Optimizer]) -> None:
     """With a rate that falls to zero, a bowl's bottom is reached to within one peak rate."""
     parameters = toy()
-    descend(signum(lr=0.01).build(parameters), parameters, 1000, falling=True)
+    descend(signum(lr=0.01).build(parameters, dtype=torch.bfloat16), parameters, 1000, falling=True)
     assert max(float((p.tensor.detach() - 1).abs().max()) for p in parameters) < 0.01
 
 
 def test_the_example_resumes_to_the_bit(signum: type[Optimizer]) -> None:
     """Four steps equal two, a save, a load into a fresh stepper, and two more."""
     whole = toy()
-    descend(signum().build(whole), whole, 4)
+    descend(signum().build(whole, dtype=torch.bfloat16), whole, 4)
     halves = toy()
-    first = signum().build(halves)
+    first = signum().build(halves, dtype=torch.bfloat16)
     descend(first, halves, 2)
     state = {k: v.clone() for k, v in first.state().items()}
-    second = signum().build(halves)
+    second = signum().build(halves, dtype=torch.bfloat16)
     second.load(state)
     descend(second, halves, 2)
     for a, b in zip(whole, halves, strict=True):
@@ -79,7 +79,7 @@ def test_the_example_resumes_to_the_bit(signum: type[Optimizer]) -> None:
 
 def test_the_example_refuses_a_state_that_lacks_a_tensor(signum: type[Optimizer]) -> None:
     """As every stepper does."""
-    stepper = signum().build(toy())
+    stepper = signum().build(toy(), dtype=torch.bfloat16)
     state = stepper.state()
     state.popitem()
     with pytest.raises(KeyError):

@@ -67,6 +67,11 @@ def _for_people(error: BaseException) -> GpudayError:
             f"{error.filename or 'a file'} cannot be written: {error.strerror}",
             fix="make room, or give another folder with --out; the last checkpoint is intact",
         )
+    if isinstance(error, OSError) and error.filename:
+        return EnvironmentFault(
+            f"{error.filename}: {error.strerror}",
+            fix="check the path and who may write there; the cache is moved with the variable GPUDAY_CACHE",
+        )
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return FitError(f"out of memory: {error}", fix="choose a smaller --size, or set train.microbatch to fewer rows")
     return GpudayError(f"{type(error).__name__}: {error}", fix="run again with --debug and report the traceback")

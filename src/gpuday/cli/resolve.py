@@ -11,7 +11,7 @@ from gpuday.core import config, parts
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError
 from gpuday.core.rundir import RunDir, check_name, read_json, write_json
-from gpuday.presets.sizes import auto_size
+from gpuday.presets.sizes import auto_size, find_size
 from gpuday.recipe import KINDS, Recipe
 from gpuday.train.device import pick_device
 from gpuday.train.trained import load_recipe
@@ -50,9 +50,11 @@ def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
     budget = Budget.parse(text) if isinstance(text, str) else config.from_dict(Budget, text, where="budget")
     size = flags.size or tables.pop("size", None) or "auto"
     tables.pop("size", None)
-    if preset is None or size == "auto":
-        device = pick_device().type
-        size = auto_size(device, budget) if size == "auto" else size
+    chosen = preset is None or size == "auto"
+    device = pick_device().type
+    size = auto_size(device, budget) if size == "auto" else size
+    find_size(size)  # an unknown one is refused before anything is announced
+    if chosen:
         screen.tell("choice", preset=name, size=size, reason=f"for a budget of {text} on {device}")
     recipe = config.merge(make(size, budget), tables)
     for key, value in _flagged(flags):
@@ -78,6 +80,15 @@ def resolve_run(recipe: Recipe, flags: Flags) -> RunDir:
     else:
         root = flags.out
         check_name(root.name)
+    for source in (*recipe.data.corpus, *recipe.data.heldout):
+        if Path(source).is_dir() and (
+            root.resolve() == Path(source).resolve() or Path(source).resolve() in root.resolve().parents
+        ):
+            raise UsageError(
+                f"{root} lies inside the corpus {source}: what a run writes there would be read as text",
+                where="--out",
+                fix="give a folder outside of the corpus",
+            )
     run = RunDir(root)
     if run.recipe.exists():
         there = load_recipe(run)

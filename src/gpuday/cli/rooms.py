@@ -71,6 +71,7 @@ def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # n
         A folder of runs, or: presets, sizes, parts, or a kind of part such as optimizer.
     """
     with Screen(as_json=output.json) as screen:
+        know_parts(output.part, screen)
         if what == "presets":
             screen.table("presets", [{"preset": n, "what": _first_line(presets.find(n))} for n in presets.names()])
         elif what == "sizes":
@@ -81,7 +82,10 @@ def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # n
             found = [{"kind": n, "part": p, "what": _first_line(parts.find(k, p))} for n, k, p in rows]
             screen.table("parts", found)
         elif Path(what).is_dir():
-            screen.table("runs", list_runs(Path(what)))
+            runs = list_runs(Path(what))
+            screen.table("runs", runs)
+            if not runs:
+                screen.tell("nothing", message=f"no runs in {what}")
         elif what == "runs":
             screen.table("runs", [])
         else:
@@ -98,6 +102,10 @@ def show_command(what: str, *, flags: Flags = Flags()) -> None:  # noqa: B008
         A preset's name, a TOML file, or a run's folder.
     """
     with Screen(as_json=flags.json) as screen:
+        if "/" in what and not Path(what).exists():
+            raise DataError(
+                f"{what} is not there", where="WHAT", fix="give a preset's name, a TOML file or a run's folder"
+            )
         record = show_run(Path(what)) if Path(what).is_dir() else config.to_dict(resolve_recipe(what, flags, screen))
         screen.console.print_json(json.dumps(record, default=str))
 
@@ -116,7 +124,7 @@ def check_tasks(flags: TaskFlags) -> None:
     """Check the flags and read the tasks' files, so that a fault is reported before anything is spent."""
     if flags.task_seeds < 1 or (flags.task_rows is not None and flags.task_rows < PROTOCOLS[flags.protocol].batch):
         raise UsageError(
-            f"{flags.task_seeds} task seeds and {flags.task_rows} task rows",
+            f"{flags.task_seeds} task seeds" + ("" if flags.task_rows is None else f", {flags.task_rows} task rows"),
             where="--task-seeds, --task-rows",
             fix=f"give 1 seed or more, and {PROTOCOLS[flags.protocol].batch} rows or more",
         )

@@ -54,7 +54,9 @@ class Budget:
                 unit, scale = UNITS[match[2]]
                 return Budget(amount=float(match[1]) * scale, unit=unit)
         raise UsageError(
-            f"{text!r} is not a budget", where="--budget", fix="write 10m, 24h, 2e9tok, 5000steps or 1e18flop"
+            f"{text!r} is not a budget",
+            where="--budget",
+            fix="write a number and s, m, h, d, tok, steps or flop: 10m, 24h, 2e9tok, 5000steps",
         )
 
     @property

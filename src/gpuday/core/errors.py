@@ -59,6 +59,13 @@ class Interrupted(GpudayError):
     exit_code = 75
 
 
+def at_least(where: str, **values: tuple[float, float]) -> None:
+    """Refuse numbers below their least value: `at_least("batch", rows=(rows, 0))`."""
+    for name, (value, least) in values.items():
+        if not value >= least:
+            raise UsageError(f"{name} is {value}", where=f"{where}.{name}", fix=f"give {least} or more")
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """'Did you mean ...?' for the closest of the choices, or the list of them where nothing is close."""
     known = sorted(choices)

@@ -127,8 +127,16 @@ class RunDir:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run directory; a second process on it is refused. The kernel frees the lock of a dead owner."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".lock", "a+") as file:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = open(self.root / ".lock", "a+")  # noqa: SIM115 - closed by the with below
+        except OSError as error:
+            raise UsageError(
+                f"{self.root} cannot be the run's folder: {error.strerror}",
+                where="--out",
+                fix="name a folder that is there to write in, or one that can be made",
+            ) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

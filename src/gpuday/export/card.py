@@ -112,6 +112,8 @@ def _budget(budget: dict[str, Any]) -> str:
     amount = float(budget["amount"])
     if budget["unit"] != "seconds":
         return f"{amount:,.4g} {budget['unit']}"
+    if amount < 120:
+        return f"{amount:.4g} seconds"
     return f"{amount / 3600:.4g} hours" if amount >= 3600 else f"{amount / 60:.4g} minutes"
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gpuday.core.errors import at_least
 from gpuday.optim import Named, Optimizer, Stepper
 from gpuday.optim._groups import TorchStepper, decay_groups
 
@@ -23,6 +24,9 @@ class Adamw(Optimizer):
     """Added to the root of the second moment."""
     weight_decay: float = 0.01
     """Decoupled decay, times the rate, per step."""
+
+    def __post_init__(self) -> None:
+        at_least("optimizer", lr=(self.lr, 0.0), eps=(self.eps, 0.0), weight_decay=(self.weight_decay, 0.0))
 
     def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32) -> Stepper:
         groups = decay_groups(parameters, lr=self.lr, weight_decay=self.weight_decay)

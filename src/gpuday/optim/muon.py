@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gpuday.core.errors import at_least
 from gpuday.optim import Named, Optimizer, Stepper
 from gpuday.optim.adamw import Adamw
 
@@ -34,6 +35,9 @@ class Muon(Optimizer):
     """Newton-Schulz steps."""
     rest: Adamw = Adamw(lr=5e-3, beta1=0.9, beta2=0.98, eps=1e-8, weight_decay=0.0)
     """AdamW for everything that is no hidden matrix."""
+
+    def __post_init__(self) -> None:
+        at_least("optimizer", lr=(self.lr, 0.0), weight_decay=(self.weight_decay, 0.0), iterations=(self.iterations, 1))
 
     def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32) -> Stepper:
         matrices = [p for p in parameters if p.role == "matrix"]

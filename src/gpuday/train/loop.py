@@ -57,6 +57,8 @@ def train(
                 return Progress(**saved.state["progress"]), _resting_clock(recipe, saved, charged)
             if saved is not None:
                 clock.restore(saved.state["clock"], charged_seconds=charged, rest="save" if stopped else LOST)
+            if charged and not stopped:
+                note("the attempt before was killed; what it did after its last checkpoint is charged, and done again")
             session = Session(
                 recipe, data, run, fit, device=device, clock=clock, journal=journal, tell=tell, saved=saved
             )

@@ -100,6 +100,8 @@ def compliance(recipe: Recipe, data: PreparedData, clock: Clock) -> dict[str, st
     tokenizer = "read from a file" if loaded else f"{recipe.data.tokenizer} trained on the corpus"
     used, budget = clock.used_seconds(), recipe.budget
     spent = f"{used:.1f} s used"
+    if budget.unit != "seconds":
+        spent = f"{clock.counts[budget.unit]:,.0f} of {budget.amount:,.0f} {budget.unit}, {spent}"
     if budget.seconds:
         late = used - budget.seconds
         verdict = "kept" if late <= max(1.0, 0.01 * budget.seconds) else "EXCEEDED"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from gpuday.core.errors import at_least
 from gpuday.models.shapes import Shape
 
 
@@ -14,6 +15,9 @@ class Plain(Shape):
 
     layers: int = 4
     """Number of blocks."""
+
+    def __post_init__(self) -> None:
+        at_least("model.shape", layers=(self.layers, 1))
 
     @property
     def depth(self) -> int:

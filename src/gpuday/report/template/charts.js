@@ -110,7 +110,7 @@
         line: { color: colour("train"), width: 2.5 }, hovertemplate: "%{y:.3f}",
       },
       heldOut("held out, a part", key, (final) => !final, { size: 8 }),
-      heldOut("held out, all of it", key, (final) => final, { size: 12, symbol: "diamond" }),
+      heldOut("held out, at the end", key, (final) => final, { size: 12, symbol: "diamond" }),
     ].filter((trace) => trace.x.length);
     const y = axisY("nats per masked token", { range: frame() });
     Plotly.react(lossChart, traces, layout({ xaxis: axisX(key), yaxis: y, shapes: resumes(key) }), settings);
