@@ -139,7 +139,13 @@ def test_a_run_directory_is_read_from_disk(modern, make_trained):
     """Given a path, the newest checkpoint, the recipe and the tokenizer are taken from its files."""
     trained = make_trained(modern)
     run, weights = trained.run, trained.model.state_dict()
-    checkpoint.save(run.checkpoints, 1, model={f"model.{k}": v for k, v in weights.items()}, optimizer={}, state={})
+    checkpoint.save(
+        run.checkpoints,
+        1,
+        model={f"model.{k}": v for k, v in weights.items()},
+        optimizer={},
+        state={"progress": {"final": {}}},
+    )
     write_json(run.recipe, to_dict(trained.recipe))
     write_json(run.summary, {"train": {"tokens": 12345}})
     trained.tokenizer.save(run.data / "tokenizer.json")

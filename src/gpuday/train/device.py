@@ -55,7 +55,8 @@ def synchronise(device: torch.device) -> None:
 
 def measure_bound(device: torch.device, dtype: torch.dtype, width: int) -> float:
     """FLOP/s of this machine's own matrix product [4096, D] x [D, 4 D]: the median of seven after two to warm up."""
-    a, b = (torch.randn(*s, device=device).to(dtype) for s in ((4096, width), (width, 4 * width)))
+    own = torch.Generator(device).manual_seed(0)  # the global stream is the run's
+    a, b = (torch.randn(*s, device=device, generator=own).to(dtype) for s in ((4096, width), (width, 4 * width)))
     seconds = [_timed(lambda: a @ b, device) for _ in range(9)][2:]
     return 2 * 4096 * width * 4 * width / statistics.median(seconds)
 
