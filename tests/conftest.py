@@ -1,6 +1,7 @@
 """What every test starts from: few threads, no network, no home folder, and property tests without deadlines."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: workers beside each other share the cores
@@ -33,3 +34,40 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     home = tmp_path_factory.mktemp("home")
     for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(home))
+
+
+@pytest.fixture(scope="session")
+def tiny_toml() -> Callable[..., str]:
+    """Writes a preset file of a model that trains in a second: `tiny_toml(base="bert", budget="4steps", batch=..., train=...)`.
+
+    `batch` and `train` are lines added to the tables of those names.
+    """
+
+    def make(*, base: str = "modern", budget: str, rows: int = 8, batch: str = "", train: str = "") -> str:
+        return f"""
+base = "{base}"
+size = "nano"
+budget = "{budget}"
+
+[data]
+corpus = ["synthetic:20000"]
+vocab = 512
+length = 32
+
+[model]
+width = 32
+mixer = {{ head_width = 16 }}
+shape = {{ layers = 2 }}
+
+[batch]
+rows = {rows}
+{batch}
+
+[train]
+microbatch = 4
+compile = "off"
+dtype = "float32"
+{train}
+"""
+
+    return make

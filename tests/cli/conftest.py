@@ -11,31 +11,6 @@ import pytest
 
 from gpuday.cli import main
 
-TINY = """
-base = "modern"
-size = "nano"
-budget = "3steps"
-
-[data]
-corpus = ["synthetic:20000"]
-vocab = 512
-length = 32
-
-[model]
-width = 32
-mixer = { head_width = 16 }
-shape = { layers = 2 }
-
-[batch]
-rows = 8
-ramp = "constant"
-
-[train]
-microbatch = 4
-compile = "off"
-dtype = "float32"
-"""
-
 
 @dataclass(frozen=True)
 class Called:
@@ -65,13 +40,17 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def call(
-    tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    shared_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_toml: Callable[..., str],
 ) -> Iterator[Call]:
     """`call("run", "tiny.toml")`: the exit code and what was printed; no traceback, whatever happened."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GPUDAY_CACHE", str(shared_cache))
     monkeypatch.setenv("COLUMNS", "200")
-    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "tiny.toml").write_text(tiny_toml(budget="3steps", batch='ramp = "constant"'))
     handler = signal.getsignal(signal.SIGTERM)
 
     def go(*arguments: str) -> Called:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,30 +17,6 @@ from gpuday.core.journal import Start, Step, read
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.data.tokenfile import TokenStore
 from gpuday.train.trained import load_trained
-
-TINY = """
-base = "{preset}"
-size = "nano"
-budget = "4steps"
-
-[data]
-corpus = ["synthetic:20000"]
-vocab = 512
-length = 32
-
-[model]
-width = 32
-mixer = {{ head_width = 16 }}
-shape = {{ layers = 2 }}
-
-[batch]
-rows = 8
-
-[train]
-microbatch = 4
-compile = "off"
-dtype = "float32"
-"""
 
 
 @dataclass(frozen=True)
@@ -65,10 +41,12 @@ def gpuday(run: RunDir, arguments: list[str]) -> Ran:
 
 
 @pytest.fixture(scope="module", params=["modern", "bert"])
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+def ran(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_toml: Callable[..., str]
+) -> Iterator[Ran]:
     """`gpuday run` of a tiny preset, once for all of these tests."""
     place = tmp_path_factory.mktemp(request.param)
-    (place / "tiny.toml").write_text(TINY.format(preset=request.param))
+    (place / "tiny.toml").write_text(tiny_toml(base=request.param, budget="4steps"))
     run = RunDir(place / "runs" / "first")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPUDAY_CACHE", str(place / "cache"))

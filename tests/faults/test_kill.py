@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,6 @@ from gpuday.train.checkpoint import load_newest
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 40
 KILLS = 5
-TINY = f"""
-base = "modern"
-size = "nano"
-budget = "{STEPS}steps"
-
-[data]
-corpus = ["synthetic:20000"]
-vocab = 512
-length = 32
-
-[model]
-width = 32
-mixer = {{ head_width = 16 }}
-shape = {{ layers = 2 }}
-
-[batch]
-rows = 32
-
-[train]
-microbatch = 4
-compile = "off"
-dtype = "float32"
-save_every_seconds = 0.1
-validate_every = 0.02
-"""
 
 
 def start(place: Path, name: str) -> subprocess.Popen[bytes]:
@@ -89,10 +65,11 @@ def kill_while_training(place: Path, run: RunDir, seconds: float) -> bool:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, RunDir, int]:
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_toml: Callable[..., str]) -> tuple[RunDir, RunDir, int]:
     """An undisturbed run, one that was killed again and again, and how often."""
     place = tmp_path_factory.mktemp("kill")
-    (place / "tiny.toml").write_text(TINY)
+    saving = "save_every_seconds = 0.1\nvalidate_every = 0.02"
+    (place / "tiny.toml").write_text(tiny_toml(budget=f"{STEPS}steps", rows=32, train=saving))
     whole, killed = RunDir(place / "runs" / "whole"), RunDir(place / "runs" / "killed")
     began = time.monotonic()
     code, err = finish(start(place, "whole"))
