@@ -10,7 +10,7 @@ import pytest
 from gpuday import presets
 from gpuday.cli import resolve
 from gpuday.cli.flags import Flags
-from gpuday.cli.resolve import cache_folder, claim_run, resolve_recipe, resolve_run
+from gpuday.cli.resolve import claim_run, resolve_recipe, resolve_run
 from gpuday.cli.screen import Screen
 from gpuday.core import config, parts
 from gpuday.core.clock import Budget
@@ -212,15 +212,3 @@ def test_a_claim_writes_the_recipe_once_and_each_new_environment(place: Path) ->
     assert config.from_dict(Recipe, read_json(run.recipe)) == recipe
     seen = [(e["command"][0], e["torch"]) for e in read_json(run.environment)["attempts"]]
     assert seen == [("run", "1"), ("train", "1"), ("train", "2")]
-
-
-def test_the_cache_is_where_it_was_asked_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$GPUDAY_CACHE, else the user's cache folder, else ~/.cache."""
-    monkeypatch.setenv("GPUDAY_CACHE", str(place / "mine"))
-    assert cache_folder() == place / "mine"
-    monkeypatch.setenv("GPUDAY_CACHE", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "xdg"))
-    assert cache_folder() == place / "xdg" / "gpuday"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(place / "home"))
-    assert cache_folder() == place / "home" / ".cache" / "gpuday"

@@ -185,6 +185,25 @@ def test_sources_are_packed_apart(tmp_path: Path) -> None:
             assert ("berry" if source == 0 else "apple") not in data.tokenizer.decode(row)
 
 
+def test_two_corpora_with_files_of_one_name_share_no_document(tmp_path: Path) -> None:
+    """Ids and groups are unique, the first corpus keeps those that it has alone, and no path gets into them."""
+    for folder, word in (("a", "apple"), ("b", "berry")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "text.txt").write_text("\n\n".join(f"{word} {i} and again {word}" for i in range(400)))
+    sources = [parse_source(str(tmp_path / folder)) for folder in "ab"]
+    documents = list(room._documents(sources, DropCounter()))
+    assert len(documents) == len({d.id for d in documents}) == len({d.group for d in documents}) == 800
+    assert documents[:400] == list(sources[0].documents(DropCounter()))
+    assert documents[401].id == "1:text/text.txt:1"
+    data = prepare(DataConfig(corpus=(f"{tmp_path}/a", f"{tmp_path}/b"), vocab=320, length=16), tmp_path / "cache")
+    held = [{int(word) for word in text.split() if word.isdecimal()} for text in decoded(data, "heldout")]
+    apples, berries = (
+        {n for text, numbers in zip(decoded(data, "heldout"), held, strict=True) if word in text for n in numbers}
+        for word in ("apple", "berry")
+    )
+    assert len(apples | berries) > max(len(apples), len(berries)) > 3  # equal ids would hold out the same ones
+
+
 def test_shards_do_not_change_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy: PreparedData) -> None:
     """Many small shards hold the same documents, but for the rests that are dropped; batches change nothing at all."""
     monkeypatch.setattr(room, "_BATCH_CHARACTERS", 3000)

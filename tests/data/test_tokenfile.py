@@ -51,6 +51,16 @@ def test_segments_number_the_documents_inside_a_row(tmp_path: Path) -> None:
     assert store.segments(np.array([1, 0, 3])).tolist() == [[0, 1, 2, 2], [0, 0, 0, 0], [0, 0, 1, 1]]
 
 
+@pytest.mark.parametrize("starts", [[0, 5, 6], [0], [2], [0, 4, 8], [0, 1, 2, 3, 4, 11], [0, 4, 5, 6, 7, 12], []])
+def test_the_most_documents_of_a_row_are_counted(tmp_path: Path, starts: list[int]) -> None:
+    """As many as the numbers in `segments` say, counting one that began in an earlier row."""
+    writer = TokenWriter(tmp_path / "store", length=4, vocab_size=100, vocabulary="v")
+    writer.append(ROWS[:3])
+    writer.end_shard("wiki", np.array(starts, dtype=np.int64))
+    store = writer.finish()
+    assert store.most_documents() == store.segments(np.arange(3)).max() + 1
+
+
 def test_rows_outside_the_store_are_refused(tmp_path: Path) -> None:
     """Negative ones too: they would wrap around silently."""
     store = write(tmp_path / "train.tok")

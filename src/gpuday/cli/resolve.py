@@ -1,6 +1,5 @@
 """From preset and flags to a recipe and its run directory."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,6 @@ from gpuday.train.trained import load_recipe
 
 DEFAULT_BUDGET = "24h"
 DEFAULT_PRESET = "modern"
-
-
-def cache_folder() -> Path:
-    """Where prepared data and fits are shared between runs: $GPUDAY_CACHE, or `gpuday` in the user's cache folder."""
-    if chosen := os.environ.get("GPUDAY_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpuday"
 
 
 def know_parts(files: tuple[Path, ...], screen: Screen) -> None:

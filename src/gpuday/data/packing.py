@@ -3,26 +3,28 @@
 Packing restarts at every shard; what does not fill a last row there is dropped.
 """
 
-import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def concatenate(
-    documents: Sequence[Sequence[int]], *, first: int | None, last: int | None
+def surround(
+    ids: NDArray[np.int64], lengths: NDArray[np.int64], *, first: int | None, last: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(tokens [T], starts [D]): documents end to end, each between the special tokens `first` and `last` if given."""
-    before = () if first is None else (first,)
-    after = () if last is None else (last,)
-    extra = len(before) + len(after)
-    lengths = np.fromiter((len(d) + extra for d in documents), dtype=np.int64, count=len(documents))
-    parts = itertools.chain.from_iterable((before, d, after) for d in documents) if extra else documents
-    flat = itertools.chain.from_iterable(parts)
-    tokens = np.fromiter(flat, dtype=np.int64, count=int(lengths.sum()))
-    return tokens, np.cumsum(lengths) - lengths
+    """(tokens [T], starts [D]) of D documents, which are given end to end: `ids`, of which each has `lengths` [D].
+
+    Each comes to stand between the special tokens `first` and `last`, where they are given.
+    """
+    sizes = lengths + (first is not None) + (last is not None)
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    tokens, is_text = np.empty(int(sizes.sum()), dtype=np.int64), np.ones(int(sizes.sum()), dtype=bool)
+    for special, places in ((first, starts), (last, ends - 1)):
+        if special is not None:
+            tokens[places], is_text[places] = special, False
+    tokens[is_text] = ids
+    return tokens, starts
 
 
 class ShardPacker:

@@ -26,7 +26,7 @@ from gpuday.data.arrayfile import ArrayWriter, open_array, read_header, seal, un
 
 FORMAT = 1
 _INDEX = "index.json"
-_BLOCK_ROWS = 65_536
+_BLOCK_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -104,16 +104,28 @@ class TokenStore:
             out[here] = documents - documents[:, :1]
         return out
 
+    def most_documents(self) -> int:
+        """The most documents in any row, the one that runs on from the row before among them; 0 without rows."""
+        most = 0
+        for shard, starts in zip(self.index["shards"], self._documents, strict=True):
+            row, within = np.divmod(np.unique(starts), self.length)
+            begun = np.bincount(row[row < shard["rows"]], minlength=shard["rows"])
+            begun[np.setdiff1d(np.arange(shard["rows"]), row[within == 0])] += 1
+            most = max(most, int(begun.max()))
+        return most
+
     def source_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Position in `sources` for each of the rows [R]."""
         _, shards = self._locate(indices)
         return np.array([shard["source"] for shard in self.index["shards"]], dtype=np.int64)[shards]
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        """All rows in order, [at most 65,536, length] at a time, in the stored type."""
-        for tokens in self._maps:
-            for start in range(0, len(tokens), _BLOCK_ROWS):
-                yield tokens[start : start + _BLOCK_ROWS]
+        """All rows in order, [R, length] of about a million tokens at a time, in the stored type."""
+        rows = max(1, _BLOCK_TOKENS // self.length)
+        for shard in self.index["shards"]:
+            tokens = open_array(self.folder / shard["file"])  # not kept: pages that stay mapped count as memory
+            for start in range(0, len(tokens), rows):
+                yield tokens[start : start + rows]
 
     def has_scores(self, name: str) -> bool:
         """Whether `write_scores` has run for this name."""

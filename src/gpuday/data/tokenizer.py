@@ -89,6 +89,17 @@ class TextTokenizer:
         return normalizer_name(self.tokenizer)
 
     @cached_property
+    def ends_tokens_at_spaces(self) -> bool:
+        """Whether the ids of a text are those of its words one after the other: so with what `train_tokenizer` makes."""
+        states = [part.__getstate__() for part in (_byte_level(), pre_tokenizers.Whitespace())]
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        return (
+            not self.normalizer.startswith("other")
+            and self.tokenizer.pre_tokenizer.__getstate__() in states
+            and all(token.special for token in added)  # others are looked for in the whole text
+        )
+
+    @cached_property
     def pad_id(self) -> int:
         return self._id("<pad>")
 
@@ -165,8 +176,7 @@ def train_tokenizer(
     options: dict[str, Any] = {"vocab_size": vocab, "min_frequency": _MIN_FREQUENCY, "show_progress": False}
     options["special_tokens"] = list(SPECIALS)
     if kind == "bpe":
-        # With a space before the first word, a word has the same id at the start of a text and inside it.
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.pre_tokenizer = _byte_level()
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         trainer: Any = trainers.BpeTrainer(**options, initial_alphabet=alphabet)
@@ -195,6 +205,11 @@ def adopt_tokenizer(path: Path) -> tuple[TextTokenizer, int]:
     missing = -loaded.vocab_size % _MULTIPLE
     _fill(loaded.tokenizer, missing)
     return TextTokenizer(loaded.tokenizer), missing
+
+
+def _byte_level() -> pre_tokenizers.ByteLevel:
+    """With a space before the first word, a word has the same id at the start of a text and inside it."""
+    return pre_tokenizers.ByteLevel(add_prefix_space=True)
 
 
 def _fill(tokenizer: Tokenizer, count: int) -> None:

@@ -107,11 +107,12 @@ def write_words(
     before = [tokenizer.cls_id] if cls else []
     after = [tokenizer.sep_id] if sep else []
     digest, skipped = xxhash.xxh3_128(), {"longer than a row": 0, "nothing left after normalising": 0}
+    known: dict[str, list[int]] = {}
     for document in documents:
         words = unicodedata.normalize("NFC", document.text).split()
         rows.source(document.source)
         rows.add(before, 0)
-        for position, (word, ids) in enumerate(zip(words, _encoded(words, tokenizer), strict=True)):
+        for position, (word, ids) in enumerate(zip(words, _encoded(words, tokenizer, known), strict=True)):
             chosen = is_chosen(document.id, position)
             size = len(word.encode())
             if chosen:
@@ -144,10 +145,14 @@ def write_words(
     write_atomic(folder / _INDEX, seal(index))
 
 
-def _encoded(words: list[str], tokenizer: TextTokenizer) -> Iterator[list[int]]:
-    """Tokens of each word as it stands inside a text: tokens never cross white space, so words can be cut apart."""
-    for start in range(0, len(words), 10_000):
-        yield from tokenizer.encode_batch([f" {word}" for word in words[start : start + 10_000]])
+def _encoded(words: list[str], tokenizer: TextTokenizer, known: dict[str, list[int]]) -> Iterator[list[int]]:
+    """Tokens of each word as it stands inside a text: tokens never cross white space, so words can be cut apart.
+
+    New words are added to `known`; held-out text is small, and so is what it holds.
+    """
+    new = [word for word in dict.fromkeys(words) if word not in known]
+    known.update(zip(new, tokenizer.encode_batch([f" {word}" for word in new]), strict=True))
+    return map(known.__getitem__, words)
 
 
 class _Rows:

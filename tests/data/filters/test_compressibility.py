@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from gpuday.data.document import Document
@@ -8,9 +9,9 @@ from gpuday.data.filters.compressibility import Compressibility
 def test_a_document_is_kept_below_the_cutoff(tokens: int, kept: bool) -> None:
     """100 characters at a cutoff of 0.25: 24 tokens pass, 25 do not."""
     document = Document("x" * 100, "a", "s", "a")
-    assert (Compressibility(cutoff=0.25)(document, [5] * tokens) is None) == kept
+    assert (Compressibility(cutoff=0.25)(document, np.full(tokens, 5)) is None) == kept
 
 
 def test_the_reason_names_the_cutoff() -> None:
     """So that drops.json says by which rule."""
-    assert Compressibility()(Document("x", "a", "s", "a"), [5]) == "at least 0.3 tokens per character"
+    assert Compressibility()(Document("x", "a", "s", "a"), np.array([5])) == "at least 0.3 tokens per character"

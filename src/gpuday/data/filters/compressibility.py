@@ -4,8 +4,10 @@ Geiping & Goldstein, "Cramming: Training a Language Model on a Single GPU in One
 Their runs counted with a pretrained tokenizer; this counts with the tokenizer of the corpus itself.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gpuday.data.document import Document
 from gpuday.data.filters import Filter
@@ -18,7 +20,7 @@ class Compressibility(Filter):
     cutoff: float = 0.3
     """Tokens per character; the paper says 0.3, its final recipe ran with 0.25."""
 
-    def __call__(self, document: Document, ids: Sequence[int]) -> str | None:
+    def __call__(self, document: Document, ids: NDArray[np.int64]) -> str | None:
         if len(ids) < self.cutoff * len(document.text):
             return None
         return f"at least {self.cutoff:g} tokens per character"

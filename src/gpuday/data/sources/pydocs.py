@@ -5,7 +5,6 @@ repeats paragraphs, so that every paragraph is kept once; no package gives more 
 """
 
 import functools
-import gc
 import os
 import platform
 import re
@@ -20,9 +19,8 @@ from typing import Any
 import xxhash
 
 from gpuday.core.errors import DataError
-from gpuday.data import docstrings
 from gpuday.data.document import Document, DropCounter
-from gpuday.data.sources import Source
+from gpuday.data.sources import Source, _extraction
 
 MAX_FILE_BYTES = 1_000_000
 _SKIPPED_FOLDERS = {"test", "tests", "testing", "__pycache__", "site-packages", "dist-packages", "node_modules"}
@@ -50,7 +48,8 @@ class Module:
 
 @dataclass(frozen=True, kw_only=True)
 class Pydocs(Source):
-    """One document a module, grouped by second-level module. Read once and then kept in memory (about 20 MB)."""
+    """One document a module, grouped by second-level module. Read once and then kept in memory (about 20 MB)
+    and in the cache folder."""
 
     max_share: float = 0.4
     """Largest share of all characters that one package may give; 1 for no cap."""
@@ -117,18 +116,12 @@ def _allowed(sizes: Counter[str], max_share: float) -> dict[str, float]:
 @functools.lru_cache(maxsize=1)
 def _modules() -> tuple[Module, ...]:
     seen, modules = set[int](), list[Module]()
-    # Millions of short-lived syntax nodes: the collector would take a third of the time and find nothing.
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        for package, group, name, path in _python_files():
-            texts = [_fresh(docstrings.prose(text), seen) for text in _literals(path)]
-            kept = tuple(text for text in texts if text)
-            if kept:
-                modules.append(Module(package=package, group=group, name=name, texts=kept))
-    finally:
-        if enabled:
-            gc.enable()
+    files = list(_python_files())
+    for (package, group, name, _), found in zip(files, _extraction.prose([path for *_, path in files]), strict=True):
+        texts = [_fresh(paragraphs, seen) for paragraphs in found]
+        kept = tuple(text for text in texts if text)
+        if kept:
+            modules.append(Module(package=package, group=group, name=name, texts=kept))
     return tuple(modules)
 
 
@@ -141,14 +134,6 @@ def _fresh(paragraphs: list[str], seen: set[int]) -> str:
             seen.add(key)
             fresh.append(paragraph)
     return "\n".join(fresh)
-
-
-def _literals(path: Path) -> Iterator[str]:
-    raw = path.read_bytes()
-    if path.name == "topics.py" and path.parent.name == "pydoc_data":
-        yield from docstrings.topics(raw)
-    elif b'"""' in raw or b"'''" in raw:
-        yield from docstrings.docstrings(raw)
 
 
 def _python_files() -> Iterator[tuple[str, str, str, Path]]:
