@@ -96,6 +96,8 @@ class TrainConfig:
     """Largest global L2 norm of the gradient; 0 leaves it alone."""
     dropout: bool = False
     """Whether the model's dropout acts in pretraining."""
+    isolate: bool = False
+    """Whether a token of a packed row sees its own document only; see docs/attention.md."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Compute dtype; auto is bfloat16 where the device has bf16 instructions."""
     compile: Literal["auto", "on", "off"] = "auto"

@@ -85,6 +85,76 @@ def test_a_shorter_row_is_a_padded_one(make_config, scatter):
     torch.testing.assert_close(encoder(IDS[1:2, :9]), encoder(IDS[1:2], MASK[1:2])[:, :9], atol=1e-5, rtol=1e-5)
 
 
+DOCUMENTS = [(0, 5), (5, 6), (6, 16)]  # first and last token of each
+SEGMENTS = torch.tensor(3 * [[0] * 5 + [1] + [2] * 10], dtype=torch.int32)
+
+
+@pytest.mark.parametrize("position", ["learned", "sinusoidal", "scaled_sinusoidal", "rotary"])
+@pytest.mark.parametrize("window", [0, 4])
+def test_an_isolated_document_is_the_document_alone(position, window, make_config, scatter):
+    """Forward and the gradient of every weight, in fp32: packing changes nothing, whatever gives the positions."""
+    config = make_config(position=position, mixer=Softmax(head_width=16, window=window, global_every=2))
+    encoder = scatter(Encoder(config, vocab=VOCAB, length=LENGTH))
+    packed = encoder(IDS, segments=SEGMENTS)
+    alone = torch.cat([encoder(IDS[:, start:stop]) for start, stop in DOCUMENTS], dim=1)
+    torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
+    together = torch.autograd.grad(packed.square().sum(), list(encoder.parameters()))
+    apart = torch.autograd.grad(alone.square().sum(), list(encoder.parameters()))
+    for ours, theirs in zip(together, apart, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-4)
+    assert not torch.allclose(encoder(IDS), alone, atol=1e-2)
+
+
+def test_padding_inside_an_isolated_document_has_no_influence(make_config, scatter):
+    """Mask and segments together: a document whose end is padded answers like the shorter document."""
+    encoder = scatter(Encoder(make_config(), vocab=VOCAB, length=LENGTH))
+    mask = (torch.arange(LENGTH) < 12).expand(3, -1)
+    out = encoder(IDS, mask, SEGMENTS)
+    torch.testing.assert_close(out[:, 6:12], encoder(IDS[:, 6:12]), atol=1e-5, rtol=1e-5)
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("position", ["learned", "rotary"])
+@pytest.mark.parametrize("window", [0, 4])
+def test_segments_are_one_graph_for_every_batch(position, window, make_config, scatter):
+    """No break in the graph, and other documents compile nothing anew."""
+    config = make_config(position=position, mixer=Softmax(head_width=16, window=window, global_every=2))
+    encoder = scatter(Encoder(config, vocab=VOCAB, length=LENGTH))
+    graphs = []
+
+    def count(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    compiled = torch.compile(encoder, backend=count, dynamic=False, fullgraph=True)
+    for segments in (SEGMENTS, SEGMENTS.flip(1).max() - SEGMENTS.flip(1), torch.zeros_like(SEGMENTS)):
+        torch.testing.assert_close(compiled(IDS, segments=segments), encoder(IDS, segments=segments))
+    assert len(graphs) == 1
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's tracer in its own code
+def test_flex_attention_is_part_of_that_graph(make_config, scatter):
+    """Its block masks are made inside, from segments that change with every batch."""
+    config = make_config(mixer=Softmax(head_width=16, window=4, global_every=2))
+    encoder = scatter(Encoder(config, vocab=VOCAB, length=LENGTH))
+    kernels = []
+
+    def look(graph, _inputs):
+        kernels.append([str(node.target) for node in graph.graph.nodes if "flex_attention" in str(node.target)])
+        return graph.forward
+
+    expected = [encoder(IDS, segments=segments) for segments in (SEGMENTS, 0 * SEGMENTS)]
+    encoder.kernel = "flex"
+    torch.compiler.reset()
+    compiled = torch.compile(encoder, backend=look, dynamic=False, fullgraph=True)
+    with torch.no_grad():  # on a CPU it has no backward
+        for segments, answer in zip((SEGMENTS, 0 * SEGMENTS), expected, strict=True):
+            torch.testing.assert_close(compiled(IDS, segments=segments), answer, atol=1e-5, rtol=1e-5)
+    assert [len(found) for found in kernels] == [2]
+
+
 def test_the_first_norm_can_be_left_out(make_config):
     """In block 0, before the mixer, and there alone; a norm after the sum stays."""
     norms = {
@@ -125,7 +195,7 @@ def test_the_layer_reaches_the_mixer(make_config):
     """Layer numbers decide which layers are local."""
     config = make_config(mixer=Softmax(head_width=16, window=4, global_every=3), shape=Plain(layers=5))
     blocks = Encoder(config, vocab=8, length=8).stack.blocks
-    assert [block.mixer.half_window for block in blocks] == [0, 2, 2, 0, 2]
+    assert [block.mixer.reach for block in blocks] == [None, 2, 2, None, 2]
 
 
 def test_dropout_acts_in_training_only(make_config, scatter):

@@ -58,6 +58,16 @@ def test_added_positions_keep_the_dtype(kind, scatter):
     assert added(torch.zeros(1, 4, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("kind", ["learned", "sinusoidal", "scaled_sinusoidal"])
+def test_added_positions_start_anew_at_every_document(kind, scatter):
+    """Each document of a packed row gets the entries that it would get alone."""
+    added = scatter(AddedPositions(16, 8, kind=kind))
+    alone = added(torch.zeros(1, 16, 8))[0]
+    found = added(torch.zeros(2, 7, 8), torch.tensor([[0, 0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0, 0]]))
+    assert torch.equal(found[0], alone[[0, 1, 2, 0, 1, 0, 1]])
+    assert torch.equal(found[1], alone[:7])
+
+
 @pytest.mark.parametrize("theta", [10000.0, 160000.0])
 def test_rotation_turns_pairs_of_coordinates_by_the_papers_angle(theta):
     """Coordinates i and i + K/2 as one complex number, times exp(i p theta^(-2i/K)), in double precision."""
@@ -72,8 +82,8 @@ def test_rotation_turns_pairs_of_coordinates_by_the_papers_angle(theta):
 def test_rotation_by_a_right_angle_by_hand():
     """(1, 0) turned by 90 degrees is (0, 1): no rotation would leave it where it is."""
     x = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
-    quarter = torch.tensor([[math.pi / 2, math.pi / 2]])
-    assert rotate(x, quarter.cos(), quarter.sin()).flatten().tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
+    cos, sin = torch.tensor([[0.0, 0.0]]), torch.tensor([[-1.0, 1.0]])
+    assert rotate(x, cos, sin).flatten().tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
 
 
 def test_rotation_moves_every_position_but_the_first_and_keeps_lengths():

@@ -29,6 +29,8 @@ class Start:
     device: str
     compiled: bool
     microbatch: int
+    ranks: int = 1
+    attention: str = ""
 
 
 @_row
@@ -36,8 +38,8 @@ class Start:
 class Step:
     """One optimizer step: what it saw and what it did. `loss` is the mean over its masked tokens, in nats.
 
-    `seconds`, `tokens` and `flops` are totals at its end, `step_seconds` is its own time, `first_row` the position of
-    its first row in the stream.
+    `seconds`, `tokens` and `flops` are totals at its end, `step_seconds` is its own time, of which it waited
+    `waited_seconds` for its inputs, `first_row` the position of its first row in the stream.
     """
 
     step: int
@@ -54,6 +56,7 @@ class Step:
     tokens: int
     flops: float
     skipped: bool = False
+    waited_seconds: float = 0.0
 
 
 @_row

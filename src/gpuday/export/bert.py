@@ -102,6 +102,7 @@ def weights(model: MaskedLM) -> dict[str, Tensor]:
 
 def _position_table(model: MaskedLM) -> Tensor:
     """What is added to the embedding at each position, [length, D], whatever kind of table it comes from."""
+    assert model.encoder.positions is not None  # rotary models are refused before
     device = model.encoder.embedding.weight.device
     nothing = torch.zeros(1, model.length, model.config.width, device=device)
     with torch.no_grad():

@@ -19,6 +19,7 @@ from gpuday.models.norm import Norm
 from gpuday.models.position import AddedPositions
 from gpuday.models.shapes import Shape
 from gpuday.models.shapes.plain import Plain
+from gpuday.models.visible import Kernel, Visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ class EncoderConfig:
 
 
 class Block(nn.Module):
-    """(x [B, L, D], mask [B, L] or None) -> [B, L, D]: a mixer and a feed-forward network, each with its residual."""
+    """(x [B, L, D], what is seen) -> [B, L, D]: a mixer and a feed-forward network, each with its residual."""
 
     def __init__(self, config: EncoderConfig, layer: int, length: int) -> None:
         super().__init__()
@@ -99,30 +100,37 @@ class Block(nn.Module):
         self.feedforward_norm = config.build_norm()
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, seen: Visible | None = None) -> Tensor:
         if self.post:
-            x = self.mixer_norm(x + self.dropout(self.mixer(x, mask)))
+            x = self.mixer_norm(x + self.dropout(self.mixer(x, seen)))
             return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
-        x = x + self.dropout(self.mixer(self.mixer_norm(x), mask))
+        x = x + self.dropout(self.mixer(self.mixer_norm(x), seen))
         return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
 
 
 class Encoder(nn.Module):
-    """ids [B, L] int64, mask [B, L] bool or None (True = a real token) -> hidden states [B, L, D] in `dtype`."""
+    """ids [B, L] int64, mask [B, L] bool or None (True = a real token) -> hidden states [B, L, D] in `dtype`.
+
+    With segments [B, L] int, the number of every token's document, each document is encoded as if it stood alone: its
+    tokens attend to one another only, and added positions start anew. Rotary ones need not: they are relative.
+    """
 
     def __init__(self, config: EncoderConfig, *, vocab: int, length: int) -> None:
         super().__init__()
         self.config, self.vocab, self.length = config, vocab, length
         self.dtype = torch.float32
+        self.kernel: Kernel = "sdpa"  # see models/kernels.py; set before anything is compiled, like dtype
         self.embedding = Embedding(vocab, config.width)
         added = config.position != "rotary"
-        self.positions = AddedPositions(length, config.width, kind=config.position) if added else nn.Identity()
+        self.positions = AddedPositions(length, config.width, kind=config.position) if added else None
         self.embedding_norm = config.build_norm() if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.stack = config.shape.build(lambda layer: Block(config, layer, length))
         self.final_norm = config.build_norm() if config.final_norm else nn.Identity()
 
-    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self.positions(self.embedding(ids, self.dtype))
+    def forward(self, ids: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+        x = self.embedding(ids, self.dtype)
+        if self.positions is not None:
+            x = self.positions(x, segments)
         x = self.dropout(self.embedding_norm(x))
-        return self.final_norm(self.stack(x, mask))
+        return self.final_norm(self.stack(x, Visible(mask, segments, self.kernel)))

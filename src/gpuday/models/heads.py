@@ -21,16 +21,19 @@ class MaskedLMHead(nn.Module):
         self.decoder = None if config.tied else nn.Parameter(torch.empty(vocab, config.width))
         self.bias = nn.Parameter(torch.zeros(vocab)) if config.decoder_bias else None
 
+    def features(self, hidden: Tensor) -> Tensor:
+        """hidden [P, D] -> what the decoder multiplies [P, D]."""
+        return hidden if self.dense is None else self.norm(F.gelu(self.dense(hidden)))
+
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        if self.dense is not None:
-            hidden = self.norm(F.gelu(self.dense(hidden)))
+        hidden = self.features(hidden)
         weight = embedding if self.decoder is None else self.decoder
         bias = None if self.bias is None else self.bias.to(hidden.dtype)
         return F.linear(hidden, weight.to(hidden.dtype), bias)
 
 
 class MaskedLM(nn.Module):
-    """An encoder and its head for masked tokens. `trunk` and `predict` are apart so that each compiles once per shape."""
+    """An encoder and its head for masked tokens, apart so that each compiles once per shape."""
 
     def __init__(self, config: EncoderConfig, *, vocab: int, length: int) -> None:
         super().__init__()
@@ -40,12 +43,23 @@ class MaskedLM(nn.Module):
 
     def predict(self, hidden: Tensor, positions: Tensor | None = None) -> Tensor:
         """hidden [B, L, D], positions [P] int64 into the flattened B L (None: all) -> logits [P, V]."""
-        flat = hidden.flatten(0, 1)
-        chosen = flat if positions is None else flat.index_select(0, positions)
-        return self.head(chosen, self.encoder.embedding.weight)
+        return self.head(_chosen(hidden, positions), self.encoder.embedding.weight)
+
+    def features(self, hidden: Tensor, positions: Tensor | None = None) -> Tensor:
+        """`predict` up to the decoder: hidden [B, L, D] -> [P, D]."""
+        return self.head.features(_chosen(hidden, positions))
+
+    def decoder(self) -> tuple[Tensor, Tensor | None]:
+        """(table [V, D], bias [V] or None), both fp32: logits are features @ table^T + bias."""
+        return self.encoder.embedding.weight if self.head.decoder is None else self.head.decoder, self.head.bias
 
     def forward(self, ids: Tensor, positions: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         return self.predict(self.encoder(ids, mask), positions)
+
+
+def _chosen(hidden: Tensor, positions: Tensor | None) -> Tensor:
+    flat = hidden.flatten(0, 1)
+    return flat if positions is None else flat.index_select(0, positions)
 
 
 class Classifier(nn.Module):

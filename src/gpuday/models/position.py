@@ -5,7 +5,10 @@ arXiv 2202.10447). Rotary: Su et al., arXiv 2104.09864, in the rotate-half layou
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gpuday.models.visible import places_in_document
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -18,7 +21,10 @@ def sinusoids(length: int, width: int) -> Tensor:
 
 
 class AddedPositions(nn.Module):
-    """x [B, L, D] -> x + table[:L], the table learned, sinusoidal or scaled sinusoidal."""
+    """x [B, L, D] -> x + table[:L], the table learned, sinusoidal or scaled sinusoidal.
+
+    With segments [B, L] every document of a packed row starts at the table's first entry.
+    """
 
     def __init__(self, length: int, width: int, *, kind: str) -> None:
         super().__init__()
@@ -30,21 +36,26 @@ class AddedPositions(nn.Module):
             if kind == "scaled_sinusoidal":
                 self.scale = nn.Parameter(torch.tensor(width**-0.5))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, segments: Tensor | None = None) -> Tensor:
         table = self.table[: x.shape[1]]
+        if segments is not None:
+            table = F.embedding(places_in_document(segments), table)
         return x + (table if self.scale is None else self.scale * table).to(x.dtype)
 
 
 def rotary_angles(length: int, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin, each [length, head_width] fp32, the second half repeating the first."""
+    """cos and sin, each [length, head_width] fp32; the second half repeats the first, but that sin's first is negated.
+
+    The sign stands in the table so that a rotation is products and a swap of halves, which compiles to one loop.
+    """
     rate = 1.0 / theta ** (torch.arange(0, head_width, 2, dtype=torch.int64).float() / head_width)
     angle = torch.outer(torch.arange(length).float(), rate)
-    both = torch.cat((angle, angle), dim=-1)
-    return both.cos(), both.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate x [B, H, L, K] by its position's angles [L, K], in fp32; returned in x's dtype."""
     full = x.float()
-    a, b = full.chunk(2, dim=-1)
-    return (full * cos + torch.cat((-b, a), dim=-1) * sin).to(x.dtype)
+    swapped = full.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+    return (full * cos + swapped * sin).to(x.dtype)

@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gpuday.core import parts
 from gpuday.models.mixers import Mixer
+from gpuday.models.visible import Visible
 
 every_mixer = pytest.mark.parametrize("name", parts.names(Mixer))
 
@@ -34,7 +35,19 @@ def test_a_mixer_does_not_look_at_padding(name, make_place, scatter):
     mixer = scatter(parts.find(Mixer, name)().build(make_place(width=64)))
     x = torch.randn(2, 16, 64, generator=torch.Generator().manual_seed(0))
     mask = (torch.arange(16) < 10).expand(2, -1)
-    torch.testing.assert_close(mixer(torch.where(mask[..., None], x, 9.0), mask)[:, :10], mixer(x, mask)[:, :10])
+    seen = Visible(mask)
+    torch.testing.assert_close(mixer(torch.where(mask[..., None], x, 9.0), seen)[:, :10], mixer(x, seen)[:, :10])
+
+
+@every_mixer
+def test_a_mixer_keeps_documents_apart_where_it_is_told_to(name, make_place, scatter):
+    """With segments, what stands in one document shows in no other one of the row."""
+    mixer = scatter(parts.find(Mixer, name)().build(make_place(width=64)))
+    x = torch.randn(2, 16, 64, generator=torch.Generator().manual_seed(0))
+    first = (torch.arange(16) < 10).expand(2, -1)
+    seen = Visible(segments=(~first).int())
+    torch.testing.assert_close(mixer(torch.where(first[..., None], x, 9.0), seen)[:, :10], mixer(x, seen)[:, :10])
+    assert not torch.allclose(mixer(torch.where(first[..., None], x, 9.0))[:, :10], mixer(x)[:, :10], atol=1e-2)
 
 
 @every_mixer

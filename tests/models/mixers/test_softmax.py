@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from gpuday.core.errors import UsageError
-from gpuday.models.mixers.softmax import EXPLICIT_UP_TO, Softmax, attend
+from gpuday.models.mixers.softmax import Softmax
+from gpuday.models.visible import Visible
 
 ROWS, LENGTH, WIDTH, HEAD = 3, 16, 32, 16
 
@@ -25,60 +25,6 @@ def x():
     return torch.randn(ROWS, LENGTH, WIDTH, generator=torch.Generator().manual_seed(5))
 
 
-@pytest.fixture
-def qkv():
-    generator = torch.Generator().manual_seed(1)
-    return [2.0 * torch.randn(ROWS, 2, LENGTH, HEAD, generator=generator) for _ in range(3)]
-
-
-MASKS = {
-    "nothing": None,
-    "padding": padding([16, 9, 1])[:, None, None, :],
-    "window": allowed_by_loops(LENGTH, 2, [[True] * LENGTH])[:, None],
-    "window and padding": allowed_by_loops(LENGTH, 2, padding([16, 15, 14]))[:, None],
-    "a mask for every head": torch.rand(ROWS, 2, LENGTH, LENGTH, generator=torch.Generator().manual_seed(2)) < 0.7,
-}
-
-
-@pytest.mark.parametrize("allowed", MASKS.values(), ids=MASKS.keys())
-def test_the_explicit_products_equal_sdpa(qkv, allowed, monkeypatch):
-    """In fp32, forward and gradients, within 1e-5; SDPA itself is not what is called."""
-    qkv = [t.requires_grad_() for t in qkv]
-    expected = F.scaled_dot_product_attention(*qkv, attn_mask=allowed)
-    expected_gradients = torch.autograd.grad(expected.square().sum(), qkv)
-    monkeypatch.delattr(F, "scaled_dot_product_attention")
-    ours = attend(*qkv, allowed, 0.0)
-    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
-    gradients = torch.autograd.grad(ours.square().sum(), qkv)
-    for ours, theirs in zip(gradients, expected_gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
-
-
-def test_attention_over_two_keys_by_hand():
-    """Scores 0 and 2/sqrt(4) = 1: weights 1/(1+e) and e/(1+e)."""
-    q, k = torch.tensor([[[[1.0, 0.0, 0.0, 0.0]]]]), torch.tensor([[[[0.0, 1.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]]]])
-    v = torch.tensor([[[[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]]])
-    e = torch.e
-    assert attend(q, k, v, None, 0.0).flatten().tolist() == pytest.approx([1 / (1 + e), e / (1 + e), 0.0, 0.0])
-
-
-def test_attend_takes_the_softmax_of_bf16_in_fp32(qkv):
-    """The answer has the input's dtype and lies within bf16's rounding of the fp32 answer."""
-    low = [t.bfloat16() for t in qkv]
-    out = attend(*low, None, 0.0)
-    assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out.float(), attend(*[t.float() for t in low], None, 0.0), atol=0.06, rtol=0.02)
-
-
-@pytest.mark.parametrize("length", [EXPLICIT_UP_TO, EXPLICIT_UP_TO + 1])
-def test_both_sides_of_the_switch_to_sdpa_agree(length):
-    """The row length decides on speed, never on the answer."""
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(1, 1, length, 8, generator=generator) for _ in range(3))
-    expected = torch.softmax(q @ k.mT / 8**0.5, dim=-1) @ v
-    torch.testing.assert_close(attend(q, k, v, None, 0.0), expected, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_layer_equals_torchs_multihead_attention(x, bias, make_place, scatter):
     """Without positions and with a padding mask, after copying the four matrices."""
@@ -89,7 +35,7 @@ def test_the_layer_equals_torchs_multihead_attention(x, bias, make_place, scatte
     theirs.load_state_dict({there: ours.state_dict()[here] for there, here in names.items()})
     mask = padding([16, 9, 3])
     expected, _ = theirs(x, x, x, key_padding_mask=~mask)
-    torch.testing.assert_close(ours(x, mask), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(x, Visible(mask)), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("window", [0, 6])
@@ -99,8 +45,8 @@ def test_padded_keys_have_no_influence(x, window, rotary, make_place, scatter):
     layer = scatter(Softmax(head_width=HEAD, window=window).build(make_place(rotary=rotary)))
     mask = padding([11, 11, 11])
     other = torch.where(mask[..., None], x, 100.0 * torch.ones_like(x))
-    out = layer(x, mask)[:, :11]
-    assert torch.equal(layer(other, mask)[:, :11], out)
+    out = layer(x, Visible(mask))[:, :11]
+    assert torch.equal(layer(other, Visible(mask))[:, :11], out)
     torch.testing.assert_close(layer(x[:, :11]), out, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(layer(other)[:, :11], out, atol=1e-2)  # without the mask they do
 
@@ -108,7 +54,7 @@ def test_padded_keys_have_no_influence(x, window, rotary, make_place, scatter):
 def test_a_long_padding_gives_no_nan(x, make_place, scatter):
     """A padded query whose window holds no real key still answers with a number, and so do all gradients."""
     layer = scatter(Softmax(head_width=HEAD, window=4).build(make_place()))
-    out = layer(x.requires_grad_(), padding([16, 2, 1]))
+    out = layer(x.requires_grad_(), Visible(padding([16, 2, 1])))
     out.square().sum().backward()
     assert torch.isfinite(out).all()
     assert all(torch.isfinite(t.grad).all() for t in [x, *layer.parameters()])
@@ -155,8 +101,8 @@ def test_rotary_attention_depends_on_relative_positions_only(x, make_place, scat
     later = torch.zeros_like(x)
     later[:, 5:13] = x[:, :8]
     at = torch.arange(LENGTH)
-    here = layer(x, (at < 8).expand(ROWS, -1))[:, :8]
-    there = layer(later, ((at >= 5) & (at < 13)).expand(ROWS, -1))[:, 5:13]
+    here = layer(x, Visible((at < 8).expand(ROWS, -1)))[:, :8]
+    there = layer(later, Visible(((at >= 5) & (at < 13)).expand(ROWS, -1)))[:, 5:13]
     torch.testing.assert_close(there, here, atol=1e-5, rtol=1e-5)
 
 

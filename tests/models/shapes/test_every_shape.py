@@ -6,6 +6,7 @@ from torch import nn
 
 from gpuday.core import parts
 from gpuday.models.shapes import Shape
+from gpuday.models.visible import Visible
 
 every_shape = pytest.mark.parametrize("name", parts.names(Shape))
 
@@ -19,7 +20,7 @@ class Counting(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x, mask=None):
+    def forward(self, x, seen=None):
         Counting.calls += 1
         return x + 1.0
 
@@ -29,13 +30,13 @@ def test_the_depth_is_how_many_blocks_a_token_passes(name, monkeypatch):
     """What FLOPs are counted by."""
     monkeypatch.setattr(Counting, "calls", 0)
     shape = parts.find(Shape, name)()
-    shape.build(Counting)(torch.zeros(2, 16, 32), torch.ones(2, 16, dtype=torch.bool))
+    shape.build(Counting)(torch.zeros(2, 16, 32), Visible(torch.ones(2, 16, dtype=torch.bool)))
     assert Counting.calls == shape.depth
 
 
 @every_shape
 def test_a_shape_keeps_the_rows_shape(name):
-    """[B, L, D] to [B, L, D], with and without a mask."""
+    """[B, L, D] to [B, L, D], with and without padding."""
     stack, x = parts.find(Shape, name)().build(Counting), torch.zeros(2, 16, 32)
     assert stack(x).shape == x.shape
-    assert stack(x, torch.ones(2, 16, dtype=torch.bool)).shape == x.shape
+    assert stack(x, Visible(torch.ones(2, 16, dtype=torch.bool))).shape == x.shape

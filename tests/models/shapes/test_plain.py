@@ -5,17 +5,18 @@ import torch
 from torch import nn
 
 from gpuday.models.shapes.plain import Plain
+from gpuday.models.visible import Visible
 
 
 class Affine(nn.Module):
-    """x -> 10 x + layer, and remembers the mask it was given."""
+    """x -> 10 x + layer, and remembers what it was told is seen."""
 
     def __init__(self, layer):
         super().__init__()
         self.layer, self.weight = layer, nn.Parameter(torch.ones(2, 2))
 
-    def forward(self, x, mask=None):
-        self.mask = mask
+    def forward(self, x, seen=None):
+        self.seen = seen
         return 10 * x + self.layer
 
 
@@ -25,11 +26,11 @@ def test_blocks_follow_one_another_from_layer_zero_on():
     assert Plain(layers=3).build(Affine)(torch.tensor(7.0)).item() == 7012.0
 
 
-def test_every_block_is_given_the_mask():
+def test_every_block_is_told_what_is_seen():
     """Not only the first."""
-    stack, mask = Plain(layers=3).build(Affine), torch.tensor([[True]])
-    stack(torch.tensor(0.0), mask)
-    assert all(block.mask is mask for block in stack.blocks)
+    stack, seen = Plain(layers=3).build(Affine), Visible(torch.tensor([[True]]))
+    stack(torch.tensor(0.0), seen)
+    assert all(block.seen is seen for block in stack.blocks)
 
 
 @pytest.mark.parametrize("layers", [1, 5])

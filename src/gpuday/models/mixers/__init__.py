@@ -21,7 +21,7 @@ class Place:
 
 
 class Mixer(Part, ABC):
-    """Builds a module: (x [B, L, D], mask [B, L] bool or None, True = attend) -> [B, L, D]."""
+    """Builds a module: (x [B, L, D], a `Visible`, or None where all see all) -> [B, L, D]."""
 
     @abstractmethod
     def build(self, place: Place) -> nn.Module: ...

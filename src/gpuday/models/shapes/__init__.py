@@ -9,7 +9,7 @@ from gpuday.core.parts import Part
 
 
 class Shape(Part, ABC):
-    """Builds a module: (x [B, L, D], mask [B, L] bool or None) -> [B, L, D], from a factory of blocks by layer."""
+    """Builds a module: (x [B, L, D], a `Visible` or None) -> [B, L, D], from a factory of blocks by layer."""
 
     @property
     @abstractmethod

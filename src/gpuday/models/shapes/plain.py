@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gpuday.core.errors import at_least
 from gpuday.models.shapes import Shape
+from gpuday.models.visible import Visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,13 @@ class Plain(Shape):
 
 
 class PlainStack(nn.Module):
-    """(x [B, L, D], mask [B, L] or None) -> [B, L, D]."""
+    """(x [B, L, D], what is seen) -> [B, L, D]."""
 
     def __init__(self, blocks: list[nn.Module]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, seen: Visible | None = None) -> Tensor:
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, seen)
         return x

@@ -1,0 +1,164 @@
+"""Chooses the attention kernel of a run: the fastest that this machine has and that gives the right answer on it.
+
+Each candidate in turn is tried forward and backward on a small random case against explicit fp32 products. What it
+cannot do, or does wrongly, becomes the reason why the next one is taken.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gpuday.core.errors import EnvironmentFault
+from gpuday.models.attention import MOST_DOCUMENTS, attend, explicit
+from gpuday.models.mixers.softmax import SoftmaxAttention
+from gpuday.models.visible import Kernel, Visible
+
+# Relative error in the Frobenius norm, of the answer and of each gradient. Rounding to bf16 alone makes up to 0.5% of a
+# gradient, to fp16 0.06%, and fp32 products on a GPU may be TF32, which is as coarse; off by 1% is beyond each.
+TOLERANCE = {torch.float32: 0.002, torch.float16: 0.002, torch.bfloat16: 0.008}
+ROWS, HEADS, LENGTH = 2, 2, 512
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, int | None], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a run asks of attention beside device and dtype."""
+
+    head_width: int = 64
+    """Width of a head."""
+    reach: int | None = None
+    """Positions to either side that local layers see; None where no layer is local."""
+    documents: int = 0
+    """The most documents in any row, where they are kept apart; 0 where they are not."""
+    compiled: bool = False
+    """Whether the model is compiled."""
+    dropout: bool = False
+    """Whether attention drops weights while it trains."""
+
+
+def needs_of(encoder: nn.Module, *, documents: int, compiled: bool) -> Needs:
+    """What the encoder's own layers need, as it will train."""
+    layers = [module for module in encoder.modules() if isinstance(module, SoftmaxAttention)]
+    local = [layer.reach for layer in layers if layer.reach is not None]
+    return Needs(
+        head_width=layers[0].head_width if layers else Needs.head_width,
+        reach=local[0] if local else None,
+        documents=documents,
+        compiled=compiled,
+        dropout=any(layer.dropout > 0.0 and layer.training for layer in layers),
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kernel, and in words why it and not another."""
+
+    kernel: Kernel
+    reason: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kernel, what speaks against even trying it (empty: nothing), and the call (q, k, v, segments, reach)."""
+
+    kernel: Kernel
+    refusal: Callable[[torch.device, torch.dtype, Needs], str]
+    attend: Attend
+
+
+def choose_attention(
+    device: torch.device, dtype: torch.dtype, needs: Needs, candidates: Sequence[Candidate] | None = None
+) -> Choice:
+    """The first candidate that can be used and is right; the others' reasons are in the answer's.
+
+    Raises EnvironmentFault when none is right, the plain one included.
+    """
+    passed_over: list[str] = []
+    for candidate in CANDIDATES if candidates is None else candidates:
+        fault = candidate.refusal(device, dtype, needs)
+        if not fault:
+            error, fault = _tried(candidate, device, dtype, needs)
+            if not fault:
+                checked = f"{candidate.kernel}: within {error:.1e} of fp32"
+                return Choice(candidate.kernel, "; ".join([*passed_over, checked]))
+        passed_over.append(f"{candidate.kernel}: {fault}")
+    raise EnvironmentFault(
+        f"no attention kernel is right on {device} in {dtype}: {'; '.join(passed_over)}",
+        fix="try another version of torch, or set train.dtype",
+    )
+
+
+def _tried(candidate: Candidate, device: torch.device, dtype: torch.dtype, needs: Needs) -> tuple[float, str]:
+    """The largest relative error in all layers that the run will have, and what is wrong, or an empty string."""
+    try:
+        errors = [_errors(candidate, device, dtype, needs, reach) for reach in {needs.reach, None}]
+    except Exception as error:  # noqa: BLE001 - whatever a kernel lacks here, the next one is tried and this is told
+        return 0.0, f"failed with {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
+    worst = torch.cat(errors).max().item()  # a NaN if there is one
+    if worst <= TOLERANCE[dtype]:  # not so for a NaN
+        return worst, ""
+    return worst, f"off by {worst:.1%} of fp32's answer, more than {TOLERANCE[dtype]:.1%}"
+
+
+def _errors(candidate: Candidate, device: torch.device, dtype: torch.dtype, needs: Needs, reach: int | None) -> Tensor:
+    """Relative errors [4] of the answer and of the gradients of q, k and v."""
+    draw = torch.Generator().manual_seed(0)  # the global stream is the run's
+    shape = (ROWS, HEADS, LENGTH, needs.head_width)
+    q, k, v, upstream = (torch.randn(shape, generator=draw).to(device, dtype) for _ in range(4))
+    segments = None
+    if needs.documents:
+        starts = torch.rand(ROWS, LENGTH, generator=draw).argsort(dim=1) < min(needs.documents, LENGTH) - 1
+        segments = starts.cumsum(dim=1).to(device, torch.int32)
+    given = (q.requires_grad_(), k.requires_grad_(), v.requires_grad_())
+    found = candidate.attend(q, k, v, segments, reach)
+    found_all = [found, *torch.autograd.grad(found, given, upstream)]
+    exact = [t.detach().cpu().float().requires_grad_() for t in given]  # a CPU's fp32 is fp32
+    seen = Visible(segments=None if segments is None else segments.cpu())
+    expected = explicit(exact[0], exact[1], exact[2], seen.pairs(reach, LENGTH, torch.device("cpu")))
+    expected_all = [expected, *torch.autograd.grad(expected, exact, upstream.cpu().float())]
+    pairs = zip(found_all, expected_all, strict=True)
+    return torch.stack([(ours.cpu().float() - theirs).norm() / theirs.norm() for ours, theirs in pairs])
+
+
+def _with(kernel: Kernel) -> Attend:
+    def call(q: Tensor, k: Tensor, v: Tensor, segments: Tensor | None, reach: int | None) -> Tensor:
+        return attend(q, k, v, Visible(segments=segments, kernel=kernel), reach=reach)
+
+    return call
+
+
+def _compiled(q: Tensor, k: Tensor, v: Tensor, segments: Tensor | None, reach: int | None) -> Tensor:
+    mixed: Tensor = torch.compile(_with("flex"), dynamic=False, fullgraph=True)(q, k, v, segments, reach)
+    return mixed
+
+
+def _no_gain(device: torch.device, needs: Needs) -> str:
+    if device.type != "cuda":
+        return "for CUDA only"
+    if needs.reach is None and not needs.documents:
+        return "gains nothing without windows or isolation"
+    return "does not drop weights" if needs.dropout else ""
+
+
+def _varlen_refusal(device: torch.device, dtype: torch.dtype, needs: Needs) -> str:
+    if reason := _no_gain(device, needs):
+        return reason
+    if dtype not in (torch.bfloat16, torch.float16):
+        return "for bf16 and fp16 only"
+    if needs.documents > MOST_DOCUMENTS:
+        return f"a row holds up to {needs.documents} documents, more than {MOST_DOCUMENTS}"
+    return ""
+
+
+def _flex_refusal(device: torch.device, _dtype: torch.dtype, needs: Needs) -> str:
+    return _no_gain(device, needs) or ("" if needs.compiled else "slow where nothing is compiled")
+
+
+CANDIDATES = (
+    Candidate("varlen", _varlen_refusal, _with("varlen")),
+    Candidate("flex", _flex_refusal, _compiled),
+    Candidate("sdpa", lambda _device, _dtype, _needs: "", _with("sdpa")),
+)
