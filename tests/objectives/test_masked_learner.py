@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpuday.objectives.mlm import MaskedLearner, Mlm, weighted_cross_entropy
+from gpuday.objectives.mlm import MaskedLearner, Mlm
 
 KEYS = np.arange(32, dtype=np.uint64)
 
@@ -29,31 +29,6 @@ def gradients(learner, batches, dtype):
     for inputs in batches:
         learner(inputs).backward()
     return {name: p.grad.clone() for name, p in learner.named_parameters()}
-
-
-def test_weighted_cross_entropy_by_hand():
-    """Two classes, logits 0 and ln 3: the losses are ln 4 and ln 4 - ln 3, weighted by 2 and 0.5."""
-    logits = torch.tensor([[0.0, np.log(3.0)], [0.0, np.log(3.0)]])
-    loss = weighted_cross_entropy(logits, torch.tensor([0, 1]), torch.tensor([2.0, 0.5]))
-    assert loss.item() == pytest.approx(2 * np.log(4) + 0.5 * (np.log(4) - np.log(3)), rel=1e-6)
-
-
-def test_weighted_cross_entropy_equals_the_written_out_formula():
-    """Sum of weight times -log softmax, no mean anywhere."""
-    generator = torch.Generator().manual_seed(0)
-    logits, weights = 3 * torch.randn(20, 50, generator=generator), torch.rand(20, generator=generator)
-    labels = torch.randint(0, 50, (20,), generator=generator)
-    p = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
-    expected = -(weights * torch.log(p[torch.arange(20), labels])).sum()
-    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights), expected)
-
-
-def test_the_loss_of_bf16_logits_is_reduced_in_fp32():
-    """The sum of 4,000 losses of ln 2 would stand still at 256 in bf16."""
-    logits = torch.zeros(4000, 2, dtype=torch.bfloat16)
-    loss = weighted_cross_entropy(logits, torch.zeros(4000, dtype=torch.int64), torch.ones(4000))
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(4000 * np.log(2), rel=1e-5)
 
 
 def test_a_prediction_of_weight_zero_has_no_influence(make_inputs, make_model):
@@ -107,8 +82,17 @@ def test_eight_micro_batches_equal_one_batch_in_bf16_within_rounding(make_inputs
         assert (pieces[name] - whole[name]).norm() < 0.02 * gradient.norm(), name
 
 
-def test_trunk_and_loss_compile_apart(make_inputs, make_model, monkeypatch):
-    """Two regions with the caller's options, so that another mask count recompiles the small one alone; both are used."""
+def test_segments_reach_the_encoder(make_inputs, make_model):
+    """With every row one document the loss is as it was; with two documents a row it is another."""
+    learner, inputs = Mlm().build(make_model), make_inputs()
+    whole = torch.zeros_like(inputs["ids"], dtype=torch.int32)
+    halves = (torch.arange(whole.shape[1]) >= whole.shape[1] // 2).int().expand_as(whole)
+    torch.testing.assert_close(learner(inputs | {"segments": whole}), learner(inputs))
+    assert abs(learner(inputs | {"segments": halves}) - learner(inputs)) > 1e-3
+
+
+def test_trunk_head_and_loss_compile_apart(make_inputs, make_model, monkeypatch):
+    """Three regions with the caller's options, so that another mask count compiles the small ones alone anew; all are used."""
     compiled, called = [], []
 
     class Region(torch.nn.Module):
@@ -116,9 +100,9 @@ def test_trunk_and_loss_compile_apart(make_inputs, make_model, monkeypatch):
             super().__init__()
             self.function, self.index = function, index
 
-        def forward(self, *args):
+        def forward(self, *args, **options):
             called.append(self.index)
-            return self.function(*args)
+            return self.function(*args, **options)
 
     def compile_(function, **options):
         compiled.append(options)
@@ -129,5 +113,5 @@ def test_trunk_and_loss_compile_apart(make_inputs, make_model, monkeypatch):
     expected = learner(inputs)
     learner.compile(dynamic=False, fullgraph=True)
     assert torch.equal(learner(inputs), expected)
-    assert compiled == [{"dynamic": False, "fullgraph": True}] * 2
-    assert called == [1, 2]
+    assert compiled == [{"dynamic": False, "fullgraph": True}] * 3
+    assert called == [1, 2, 3]

@@ -28,11 +28,13 @@ class Vocabulary:
 
 
 class Model(Protocol):
-    """What an objective asks of a model: an encoder, and predictions at flattened positions."""
+    """What an objective asks of a model: an encoder, features at flattened positions, and what decodes them."""
 
     encoder: nn.Module
 
-    def predict(self, hidden: Tensor, positions: Tensor | None = None) -> Tensor: ...
+    def features(self, hidden: Tensor, positions: Tensor | None = None) -> Tensor: ...
+
+    def decoder(self) -> tuple[Tensor, Tensor | None]: ...
 
 
 class Learner(nn.Module, ABC):

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gpuday.core.errors import UsageError
 from gpuday.core.seeds import U64, hashes
 from gpuday.objectives import Int, Learner, Objective, Vocabulary
+from gpuday.objectives._cross_entropy import Piece, cross_entropy, piece
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,27 +78,23 @@ class Mlm(Objective):
         return MaskedLearner(make_model())
 
 
-def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """sum_p weights[p] * -log softmax(logits[p])[labels[p]] for logits [P, V] of any dtype, reduced in fp32."""
-    return (F.cross_entropy(logits.float(), labels, reduction="none") * weights).sum()
-
-
 class MaskedLearner(Learner):
-    """Trunk and prediction are two regions, so that a mask rate on a schedule recompiles the small one alone."""
+    """Trunk, head and loss are three regions, so that a mask rate on a schedule compiles the small ones alone anew."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._trunk: Callable[[Tensor], Tensor] = model.encoder
-        self._loss: Callable[..., Tensor] = self._plain_loss
-
-    def _plain_loss(self, hidden: Tensor, positions: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        return weighted_cross_entropy(self.model.predict(hidden, positions), labels, weights)
+        self._trunk: Callable[..., Tensor] = model.encoder
+        self._features: Callable[[Tensor, Tensor], Tensor] = model.features
+        self._piece: Piece = piece
 
     def compile(self, **options: Any) -> None:
         self._trunk = torch.compile(self.model.encoder, **options)
-        self._loss = torch.compile(self._plain_loss, **options)
+        self._features = torch.compile(self.model.features, **options)
+        self._piece = torch.compile(piece, **options)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        hidden = self._trunk(inputs["ids"])
-        return self._loss(hidden, inputs["positions"], inputs["labels"], inputs["weights"])
+        hidden = self._trunk(inputs["ids"], None, inputs.get("segments"))
+        features = self._features(hidden, inputs["positions"])
+        table, bias = self.model.decoder()
+        return cross_entropy(features, table, bias, inputs["labels"], inputs["weights"], self._piece)
