@@ -1,50 +1,180 @@
-"""Compiling: the same losses as eager, and no more compilations than mask levels and one trunk."""
+"""Compile or eager: the arithmetic by hand, the trial without a compiler's minutes."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from gpuday.core.journal import Step, read
-from gpuday.core.rundir import RunDir
-from gpuday.objectives.mlm import MaskedLearner
+from gpuday.core.errors import EnvironmentFault
+from gpuday.models.shapes.plain import Plain
+from gpuday.objectives import Vocabulary
 from gpuday.recipe import Recipe
+from gpuday.train import compiling
+from gpuday.train.compiling import EAGER, Mode, best_mode, choose_mode
 
-TrainRun = Callable[..., Any]
+CPU = torch.device("cpu")
 MakeRecipe = Callable[..., Recipe]
+Choose = Callable[..., tuple[Mode, str, tuple[str, ...]]]
+
+
+def mode(gain: float, seconds: float, *, basis: Any = "measured", name: str = "default") -> Mode:
+    return Mode(gain=gain, seconds=seconds, basis=basis, name=name)
 
 
 @pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What is handed to the compiler, 'trunk' or 'head' each; the graphs then run as they are, since C++ is slow."""
-    compiled: list[str] = []
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A machine that compiles in 20 s and gains double; the modes that were tried."""
+    names: list[str] = []
 
-    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
-        compiled.append("head" if "cross_entropy" in graph.code else "trunk")
-        return graph.forward
+    def few_blocks(recipe: Recipe, name: str, *_: Any) -> Mode:
+        names.append(name)
+        return mode(2.0, 20.0, name=name)
 
-    compile_really = MaskedLearner.compile
-    monkeypatch.setattr(MaskedLearner, "compile", lambda self, **o: compile_really(self, **o, backend=backend))
-    torch.compiler.reset()
-    yield compiled
-    torch.compiler.reset()
+    monkeypatch.setattr(compiling, "compile_fault", lambda device: "")
+    monkeypatch.setattr(compiling, "_few_blocks", few_blocks)
+    monkeypatch.setattr(compiling, "_uncharged", contextlib.nullcontext)
+    return names
 
 
-# Dynamo looks at the gradient of whatever tensor it is handed, and hides the warning from all but `error` filters.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-def test_a_run_compiles_the_trunk_once_and_the_head_once_for_each_mask_level(
-    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, graphs: list[str]
+@pytest.fixture
+def choose(make_recipe: MakeRecipe, vocabulary: Vocabulary) -> Choose:
+    """`choose(wanted, seconds, left)` for the tiny recipe on the CPU."""
+
+    def go(wanted: str, seconds: float, left: float = 60.0, device: torch.device = CPU) -> Any:
+        recipe = make_recipe("10m", train__compile=wanted)
+        options = {"dtype": torch.float32, "device": device, "vocabulary": vocabulary}
+        return choose_mode(recipe, rows=4, seconds=seconds, seconds_left=left, **options)
+
+    return go
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"), [(600.0, True), (60.0, True), (43.0, True), (42.0, False), (40.0, False), (10.0, False)]
+)
+def test_compiling_must_be_repaid_with_five_percent_more(seconds: float, wanted: bool) -> None:
+    """By hand: twice as fast after 20 s reads more than eager from 40 s on, and 5% more from 42.1 s on."""
+    assert best_mode([EAGER, mode(2.0, 20.0)], seconds=seconds).compiled is wanted
+
+
+def test_compiling_that_gains_nothing_is_never_chosen() -> None:
+    """Not in a day."""
+    assert best_mode([EAGER, mode(1.0, 20.0)], seconds=86_400.0) == EAGER
+
+
+@pytest.mark.parametrize(("seconds", "wanted"), [(100.0, "default"), (3600.0, "max-autotune-no-cudagraphs")])
+def test_a_costlier_mode_needs_a_longer_budget(seconds: float, wanted: str) -> None:
+    """A quarter faster again after 80 s more: 100 s do not repay it, an hour does."""
+    modes = [EAGER, mode(2.0, 20.0), mode(2.5, 100.0, name="max-autotune-no-cudagraphs")]
+    assert best_mode(modes, seconds=seconds).name == wanted
+
+
+def test_what_was_measured_is_taken_and_said(choose: Choose, tried: list[str]) -> None:
+    """The reason holds gain, seconds and that they were measured."""
+    found, why, notices = choose("auto", 600.0)
+    assert (found.compiled, found.basis, notices) == (True, "measured", ())
+    assert "2 times as fast, 20 s to compile, measured" in why
+    assert tried == ["default"]
+
+
+def test_a_gpu_tries_the_mode_that_tunes_its_products(choose: Choose, tried: list[str]) -> None:
+    """A CPU does not: it has no such products to choose from."""
+    choose("auto", 600.0, device=torch.device("cuda"))
+    assert tried == ["default", "max-autotune-no-cudagraphs"]
+
+
+def test_without_time_for_a_trial_the_figures_are_an_estimate(choose: Choose, tried: list[str]) -> None:
+    """And the record says so."""
+    found, why, _ = choose("auto", 600.0, left=5.0)
+    assert (found.compiled, found.basis, tried) == (True, "estimated", [])
+    assert "estimated" in why
+
+
+def test_a_budget_shorter_than_its_compiling_asks_no_compiler(choose: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few steps do not wait for a first kernel."""
+    monkeypatch.setattr(compiling, "compile_fault", pytest.fail)
+    found, why, notices = choose("auto", 10.0, left=2.0)
+    assert (found, notices) == (EAGER, ())
+    assert why.startswith("eager: reads most in 10 s") and "estimated" in why
+
+
+def test_off_is_eager_whatever_it_costs(choose: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is asked."""
+    monkeypatch.setattr(compiling, "compile_fault", pytest.fail)
+    assert choose("off", 86_400.0)[0] == EAGER
+
+
+def test_on_is_compiled_however_short_the_budget(choose: Choose, tried: list[str]) -> None:
+    """What a person fixed stands."""
+    assert choose("on", 1.0, left=0.0)[0].compiled
+
+
+def test_without_a_compiler_a_run_is_eager_with_a_notice(choose: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is named; a recipe that insists on compiling is refused with exit code 5."""
+    monkeypatch.setattr(compiling, "compile_fault", lambda device: "no C++ compiler was found")
+    found, why, notices = choose("auto", 600.0)
+    assert found == EAGER and "C++ compiler" in why
+    assert len(notices) == 1 and "C++ compiler" in notices[0]
+    with pytest.raises(EnvironmentFault, match=r"train\.compile is on") as caught:
+        choose("on", 600.0)
+    assert caught.value.exit_code == 5
+
+
+def test_a_trial_that_runs_out_of_memory_leaves_the_estimate(
+    choose: Choose, tried: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over a whole run with two levels, padded micro-batches and looks in between; and it learns as eager does."""
-    recipe = make_recipe("10steps", train__mask_levels=2, train__validate_every=0.2)
-    compiled, _ = train_run(recipe, fit={"compiled": True, "microbatch": 3})
-    levels = {row.masked for _, row in read(run.journal) if isinstance(row, Step)}
-    assert len(levels) == 2
-    assert sorted(graphs) == ["head", "head", "trunk"]
-    eager_run = RunDir(run.root.with_name("eager"))
-    eager, _ = train_run(recipe, at=eager_run, fit={"microbatch": 3})
-    assert sorted(graphs) == ["head", "head", "trunk"]
-    losses = [[row.loss for _, row in read(r.journal) if isinstance(row, Step)] for r in (run, eager_run)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert compiled.final["nats_per_token"] == pytest.approx(eager.final["nats_per_token"], rel=1e-4)
+    """Another fault of the compiler is shown."""
+    monkeypatch.undo()
+    monkeypatch.setattr(compiling, "compile_fault", lambda device: "")
+
+    def fail(*_: Any) -> Mode:
+        raise MemoryError
+
+    monkeypatch.setattr(compiling, "_few_blocks", fail)
+    assert choose("auto", 600.0)[0].basis == "estimated"
+
+
+def test_the_trial_times_at_most_four_blocks(
+    make_recipe: MakeRecipe, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiling is replaced by nothing: the gain is about one, and the learner had four of the sixteen blocks."""
+    depths: list[int] = []
+    real = compiling.make_learner
+
+    def watched(recipe: Recipe, *, vocab: int) -> Any:
+        assert isinstance(recipe.model.shape, Plain)
+        depths.append(recipe.model.shape.layers)
+        return real(recipe, vocab=vocab)
+
+    monkeypatch.setattr(compiling, "make_learner", watched)
+    monkeypatch.setattr(torch, "compile", lambda call, **options: call)
+    recipe = make_recipe("10m", model__shape__layers=16)
+    found = compiling._few_blocks(recipe, "default", 4, torch.float32, CPU, vocabulary)
+    assert depths == [4]
+    assert 0.1 < found.gain < 10 and found.basis == "measured"
+
+
+def test_further_blocks_and_mask_rates_cost_further_seconds(make_recipe: MakeRecipe) -> None:
+    """One block and one rate cost what was measured; eleven blocks double it by the share of a tenth."""
+    one = make_recipe("10m", model__shape__layers=1, mask_rate={"part": "constant"})
+    assert compiling._whole(one, 10.0) == pytest.approx(10.0)
+    eleven = make_recipe("10m", model__shape__layers=11, mask_rate={"part": "constant"})
+    assert compiling._whole(eleven, 10.0) == pytest.approx(20.0)
+    falling = make_recipe("10m", model__shape__layers=1, train__mask_levels=2)
+    assert compiling._whole(falling, 10.0) > 10.0
+
+
+def test_nothing_of_a_trial_is_left_behind() -> None:
+    """The counts of compiled kernels, which the summary tells, are as before; so is the cache's place."""
+    import os
+
+    counters = torch._dynamo.utils.counters["inductor"]
+    counters["fxgraph_cache_miss"] += 3
+    before, place = dict(counters), os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    with compiling._uncharged():
+        counters["fxgraph_cache_miss"] += 5
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] != place
+    assert dict(counters) == before
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == place
+    counters["fxgraph_cache_miss"] -= 3

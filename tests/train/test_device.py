@@ -1,7 +1,9 @@
 """The device: what it says of itself is so, and what it lacks is said."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +11,31 @@ import pytest
 import torch
 
 from gpuday.train import device as devices
-from gpuday.train.device import EnergyMeter, compile_fault, describe, has_bf16, measure_bound, pick_device, synchronise
+from gpuday.train.cgroup import MemoryLimit
+from gpuday.train.device import (
+    EnergyMeter,
+    compile_fault,
+    configure,
+    cores,
+    describe,
+    free_memory,
+    has_bf16,
+    is_out_of_memory,
+    measure_bound,
+    pick_device,
+    synchronise,
+    use_threads,
+)
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """The number of threads is put back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("cuda", "kind"), [(True, "cuda"), (False, "cpu")])
@@ -21,11 +45,89 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch, cuda
     assert pick_device().type == kind
 
 
-def test_a_cpu_is_described_by_model_and_threads() -> None:
-    """One line that tells two machines apart, and one from itself with fewer threads."""
+def test_a_cpu_is_described_by_model_and_cores(threads: None) -> None:
+    """One line that tells two machines apart, and is the same whatever number of threads computes."""
     text = describe(CPU)
-    assert text.endswith(f", {torch.get_num_threads()} threads")
+    assert text.endswith(f", {os.cpu_count()} cores")
     assert "\n" not in text and len(text.split(",")[0]) > 2
+    torch.set_num_threads(3)
+    assert describe(CPU) == text
+
+
+def test_threads_are_set_unless_they_are_left(threads: None) -> None:
+    """0 leaves the number as it is."""
+    use_threads(3)
+    assert torch.get_num_threads() == 3
+    configure(CPU, threads=0)
+    assert torch.get_num_threads() == 3
+    configure(CPU, threads=2)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("cuda", "high"), ("cpu", "highest")])
+def test_products_in_fp32_may_use_tf32_on_a_gpu_alone(threads: None, kind: str, wanted: str) -> None:
+    """A CPU computes them as they are."""
+    torch.set_float32_matmul_precision("highest")
+    configure(torch.device(kind))
+    assert torch.get_float32_matmul_precision() == wanted
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quotas", "wanted"), [(8, [], 8), (8, [2.5, 6.0], 3), (2, [4.0], 2), (4, [0.2], 1)]
+)
+def test_cores_are_those_that_this_process_gets(
+    monkeypatch: pytest.MonkeyPatch, affinity: int, quotas: list[float], wanted: int
+) -> None:
+    """A container with the time of two and a half cores of eight runs three threads, not eight."""
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
+    monkeypatch.setattr(devices, "core_quotas", lambda: quotas)
+    assert cores() == wanted
+
+
+@pytest.mark.parametrize(("free", "wanted"), [([], 1000), ([400, 700], 400), ([5000], 1000)])
+def test_free_memory_is_what_the_host_has_and_the_group_allows(
+    monkeypatch: pytest.MonkeyPatch, free: list[int], wanted: int
+) -> None:
+    """The least of them."""
+    monkeypatch.setattr(devices.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(devices, "memory_limits", lambda: [MemoryLimit(9999, f) for f in free])
+    assert free_memory(CPU) == wanted
+
+
+def test_free_memory_of_a_gpu_counts_what_the_allocator_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: 600 bytes free for all, and 300 of ours of which 100 hold tensors."""
+    for name, value in [("mem_get_info", (600, 1000)), ("memory_reserved", 300), ("memory_allocated", 100)]:
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+    assert free_memory(torch.device("cuda")) == 800
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (MemoryError(), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            True,
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_other_faults(error: Exception, wanted: bool) -> None:
+    """By type where there is one, else by what the allocators say."""
+    assert is_out_of_memory(error) is wanted
+
+
+def test_a_real_allocation_that_cannot_be_had_is_a_lack_of_memory() -> None:
+    """Against the CPU's own allocator: 2^60 bytes."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
 
 
 @pytest.mark.parametrize(

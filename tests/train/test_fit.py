@@ -1,4 +1,4 @@
-"""Fitting: measured once, pinned for the run, shared between seeds, and every choice by its rule."""
+"""Fitting: measured once, pinned for the run, shared between seeds, and every choice with its reason."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -10,12 +10,14 @@ import torch
 
 import gpuday.train.fit as fitting
 from gpuday.core import config
-from gpuday.core.errors import EnvironmentFault, FitError, UsageError
+from gpuday.core.errors import FitError, UsageError
 from gpuday.core.rundir import read_json, write_json
 from gpuday.objectives import Vocabulary
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_learner
-from gpuday.train.fit import Fit, fit
+from gpuday.train.compiling import EAGER, Mode
+from gpuday.train.fit import Fit, Reasons, fit
+from gpuday.train.trial import OptimizerCost, Point
 
 MakeRecipe = Callable[..., Recipe]
 FitTo = Callable[..., Fit]
@@ -27,23 +29,39 @@ class Device:
 
     def __init__(self) -> None:
         self.tried: list[int] = []
+        self.measured = 0
         self.speed: Callable[[int], float] = lambda rows: 100.0
         self.most_rows = 10**9
+        self.update = OptimizerCost(seconds=0.0, more_gradients=0)
+        self.room = 10**12
+        self.mode = EAGER
 
-    def __call__(self, recipe: Recipe, learner: torch.nn.Module, rows: int, *_: Any) -> float:
+    def __call__(self, *_: Any, **__: Any) -> "Device":
+        self.measured += 1
+        return self
+
+    def point(self, rows: int) -> Point:
         self.tried.append(rows)
         if rows > self.most_rows:
             raise torch.OutOfMemoryError("out of memory")
-        return rows / self.speed(rows)
+        return Point(rows=rows, seconds=rows / self.speed(rows), bytes=1000 * rows, spent=0.0)
+
+    def optimizer(self) -> OptimizerCost:
+        return self.update
+
+    def choose_mode(self, *_: Any, **__: Any) -> tuple[Mode, str, tuple[str, ...]]:
+        return self.mode, "by a test", ()
 
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
-    """The measurement of a step's seconds is replaced; the bound and the rest are real."""
+    """The trial is replaced, and time for it without end; the rest is real."""
     made = Device()
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "_step_seconds", made)
+        patch.setattr(fitting, "Trial", made)
+        patch.setattr(fitting, "choose_mode", made.choose_mode)
         patch.setattr(fitting, "measure_bound", lambda *_: 1e10)
+        patch.setattr(fitting.Allowance, "left", lambda self, share=1.0: 1e9)
         yield made
 
 
@@ -51,7 +69,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
 def fit_to(tmp_path: Path, vocabulary: Vocabulary) -> FitTo:
     """Fit a recipe for the run `name`, with a cache of this test's own."""
 
-    def go(recipe: Recipe, name: str = "run", *, heldout_rows: int = 1000) -> Fit:
+    def go(recipe: Recipe, name: str = "run", *, heldout_rows: int = 1000, ranks: int = 1) -> Fit:
         return fit(
             recipe,
             device=torch.device("cpu"),
@@ -60,18 +78,32 @@ def fit_to(tmp_path: Path, vocabulary: Vocabulary) -> FitTo:
             heldout_rows=heldout_rows,
             pinned=tmp_path / name / "fit.json",
             cache=tmp_path / "cache",
+            ranks=ranks,
         )
 
     return go
 
 
 def test_a_fit_is_measured_on_the_real_learner(fit_to: FitTo, make_recipe: MakeRecipe) -> None:
-    """Nothing replaced: a speed and a bound above zero, and what the recipe fixes is as the recipe says."""
+    """Nothing replaced: figures above zero, what the recipe fixes as it says, and a reason for everything."""
     found = fit_to(make_recipe("10m"))
     assert found.tokens_per_second > 0 and found.bound_flops_per_second > 0
+    assert found.optimizer_seconds > 0 and found.memory_bytes >= 0 and 0 < found.fit_seconds < 60
     assert (found.microbatch, found.rows, found.dtype, found.compiled) == (4, 8, "float32", False)
-    assert "threads" in found.device
+    assert found.compile_basis == "none"
     assert found.notices == ()
+
+
+def test_every_choice_has_its_reason(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
+    """One sentence each, with the figures it rests on."""
+    device.speed = lambda rows: {64: 90.0, 128: 100.0}[rows]
+    device.most_rows = 128
+    reasons = fit_to(make_recipe("10m", train__microbatch=0, batch__rows=512)).reasons
+    assert [name for name, why in dataclasses.asdict(reasons).items() if not why] == []
+    assert reasons.microbatch.startswith("128 rows: ")
+    assert "64 rows 2,880, 128 rows 3,200; 256 ran out of memory" in reasons.microbatch
+    assert "OMP_NUM_THREADS" in reasons.threads
+    assert "batch.rows" in reasons.batch
 
 
 def test_the_pinned_answer_is_taken_whatever_the_device_says_now(
@@ -89,24 +121,28 @@ def test_the_pinned_answer_is_taken_whatever_the_device_says_now(
 
 
 def test_seeds_of_one_recipe_share_a_measurement(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
-    """Arms of a comparison train alike; another recipe, or other held-out text, is measured anew."""
+    """Arms of a comparison train alike; another recipe, other held-out text, more ranks are measured anew."""
     fit_to(make_recipe("10m"), "a")
-    assert len(device.tried) == 1
+    assert device.measured == 1
     assert fit_to(make_recipe("10m", seed=7), "b") == fit_to(make_recipe("10m"), "a")
-    assert len(device.tried) == 1
+    assert device.measured == 1
     fit_to(make_recipe("10m", model__width=64), "c")
     fit_to(make_recipe("10m"), "d", heldout_rows=999)
-    assert len(device.tried) == 3
+    fit_to(make_recipe("10m"), "e", ranks=2)
+    assert device.measured == 4
 
 
 def test_another_device_is_measured_anew(
     fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cache on a shared disk does not tell one machine what another can do."""
+    """A cache on a shared disk does not tell one machine what another can do, or this one with other threads."""
     fit_to(make_recipe("10m"), "a")
     monkeypatch.setattr(fitting, "describe", lambda _: "another machine")
     assert fit_to(make_recipe("10m"), "b").device == "another machine"
-    assert len(device.tried) == 2
+    monkeypatch.setattr(fitting, "thread_candidates", lambda _: [3])
+    monkeypatch.setattr(fitting, "configure", lambda *_, **__: None)
+    assert fit_to(make_recipe("10m"), "c").threads == 3
+    assert device.measured == 3
 
 
 def test_a_run_is_not_resumed_on_another_device(
@@ -120,6 +156,31 @@ def test_a_run_is_not_resumed_on_another_device(
     assert "--out" in caught.value.fix
 
 
+@pytest.mark.parametrize("told", ["1", "2", ""])
+def test_a_resume_takes_the_pinned_threads_whatever_it_is_told(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """OMP_NUM_THREADS of the second attempt changes nothing; it is the same hardware."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    first = fit_to(make_recipe("10m"))
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert fit_to(make_recipe("10m")).threads == first.threads == 1
+
+
+def test_more_threads_than_cores_are_refused(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same machine with fewer cores for this process is a slower device."""
+    fit_to(make_recipe("10m"))
+    pinned = tmp_path / "run" / "fit.json"
+    write_json(pinned, {**read_json(pinned), "threads": 8})
+    monkeypatch.setattr(fitting, "cores", lambda: 4)
+    with pytest.raises(UsageError, match=r"with 8 threads; this is 4 cores"):
+        fit_to(make_recipe("10m"))
+    monkeypatch.setattr(fitting, "cores", lambda: 8)
+    assert fit_to(make_recipe("10m")).threads == 8
+
+
 def test_a_pinned_file_of_another_version_is_refused_by_name(
     fit_to: FitTo, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
@@ -131,7 +192,7 @@ def test_a_pinned_file_of_another_version_is_refused_by_name(
 
 def test_a_fit_survives_json(pinned: Fit) -> None:
     """The file holds every field."""
-    fit = dataclasses.replace(pinned, notices=("a", "b"))
+    fit = dataclasses.replace(pinned, notices=("a", "b"), reasons=Reasons(memory="c"), compile_basis="estimated")
     assert config.from_dict(Fit, config.to_dict(fit)) == fit
 
 
@@ -139,34 +200,35 @@ def test_the_micro_batch_of_the_recipe_is_the_only_one_tried(
     fit_to: FitTo, make_recipe: MakeRecipe, device: Device
 ) -> None:
     """What a person fixed is not searched."""
-    assert fit_to(make_recipe("10m", train__microbatch=6, batch__rows=16)).microbatch == 6
-    assert device.tried == [6]
+    found = fit_to(make_recipe("10m", train__microbatch=6, batch__rows=16))
+    assert found.microbatch == 6 and "train.microbatch" in found.reasons.microbatch
+    assert set(device.tried) == {6}
 
 
-@pytest.mark.parametrize(
-    ("speeds", "wanted"),
-    [
-        ({64: 100, 128: 101, 256: 102}, 64),
-        ({64: 90, 128: 99, 256: 100}, 128),
-        ({64: 50, 128: 70, 256: 100}, 256),
-        ({64: 100, 128: 80, 256: 60}, 64),
-    ],
-)
 def test_the_smallest_micro_batch_near_the_fastest_is_taken(
-    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, speeds: dict[int, float], wanted: int
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device
 ) -> None:
     """Within 5%; its own measured speed is what the budget is planned with."""
+    speeds = {64: 90.0, 128: 99.0, 256: 100.0, 512: 98.0}
     device.speed = lambda rows: speeds[rows]
     found = fit_to(make_recipe("10m", train__microbatch=0, batch__rows=512))
-    assert found.microbatch == wanted
-    assert found.tokens_per_second == pytest.approx(speeds[wanted] * LENGTH)
+    assert found.microbatch == 128
+    assert found.tokens_per_second == pytest.approx(99.0 * LENGTH)
+    assert found.memory_bytes == 128_000
+
+
+def test_a_size_beyond_the_free_memory_is_not_tried(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
+    """1,000 bytes a row and room for 200,000: 128 rows it is, 256 are only predicted."""
+    device.room, device.speed = 200_000, float
+    assert fit_to(make_recipe("10m", train__microbatch=0, batch__rows=512)).microbatch == 128
+    assert max(device.tried) == 128
 
 
 def test_a_size_that_does_not_fit_ends_the_search(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
     """Memory for 100 rows: 64 it is, and 256 is not tried after 128."""
     device.most_rows, device.speed = 100, float
     assert fit_to(make_recipe("10m", train__microbatch=0, batch__rows=512)).microbatch == 64
-    assert device.tried == [64, 128]
+    assert max(device.tried) == 128
 
 
 @pytest.mark.parametrize("microbatch", [0, 4])
@@ -182,14 +244,27 @@ def test_what_does_not_fit_at_all_says_what_to_do(
     assert not (tmp_path / "run").exists() and not (tmp_path / "cache").exists()
 
 
-def test_a_slow_device_does_not_hold_up_the_run(
+def test_a_short_budget_waits_for_no_second_measurement(
     fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a quarter of the minute no larger size is tried."""
-    seconds = iter([0.0, 20.0, 40.0, 60.0, 80.0])
-    monkeypatch.setattr("gpuday.train.fit.time.perf_counter", lambda: next(seconds))
-    fit_to(make_recipe("10m", train__microbatch=0, batch__rows=512))
+    """A few steps: one size is measured, once."""
+    monkeypatch.setattr(fitting.Allowance, "left", lambda self, share=1.0: -1.0)
+    found = fit_to(make_recipe("3steps", train__microbatch=0, batch__rows=512))
     assert device.tried == [64]
+    assert "no time" in found.reasons.microbatch
+
+
+def test_a_fault_of_the_model_is_not_called_a_lack_of_memory(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows itself as it is."""
+
+    def fail(rows: int) -> Point:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(device, "point", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        fit_to(make_recipe("10m"))
 
 
 @pytest.mark.parametrize(("rows", "microbatch"), [(80, 40), (128, 64), (130, 44), (64, 64), (8, 8)])
@@ -206,34 +281,22 @@ def test_a_micro_batch_is_never_larger_than_the_step(fit_to: FitTo, make_recipe:
     assert fit_to(make_recipe("10m", train__microbatch=64, batch__rows=16)).microbatch == 16
 
 
-def test_the_batch_of_a_wall_clock_run_follows_the_expected_tokens(
-    fit_to: FitTo, make_recipe: MakeRecipe, device: Device
-) -> None:
-    """By the recipe's rule, at 0.9 of the measured speed: worked by hand for 100 rows/s over ten minutes."""
-    recipe = make_recipe("10m", batch__rows=0)
-    found = fit_to(recipe)
-    expected = 600 * 0.9 * 100 * LENGTH
-    assert found.expected_tokens == pytest.approx(expected)
-    tokens = max(4096, (1 << 20) * (expected / 9.1e9) ** 0.617)
-    assert found.rows == recipe.batch.full_rows(expected_tokens=expected, length=LENGTH)
-    assert 0.75 < found.rows / (tokens / LENGTH) < 1.34  # the rule rounds
-    longer = fit_to(make_recipe("1h", batch__rows=0), "longer")
-    assert longer.rows > found.rows
+def test_several_devices_share_a_step(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
+    """128 rows on four devices are 32 for each, and the budget reads four times as much."""
+    one, four = (
+        fit_to(make_recipe("10m", train__microbatch=0, batch__rows=128), str(ranks), ranks=ranks) for ranks in (1, 4)
+    )
+    assert (one.microbatch, four.microbatch) == (64, 32)
+    assert four.expected_tokens == pytest.approx(4 * one.expected_tokens)
 
 
-@pytest.mark.parametrize(("budget", "tokens"), [("1e7tok", 1e7), ("50steps", 50 * 8 * LENGTH)])
-def test_a_budget_that_names_its_tokens_is_taken_at_its_word(
-    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, budget: str, tokens: float
-) -> None:
-    """No speed enters: the fit of such a run is the same on every machine."""
-    assert fit_to(make_recipe(budget)).expected_tokens == tokens
-
-
-def test_a_budget_in_flops_expects_what_they_pay_for(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
-    """Twice the FLOPs, twice the tokens."""
-    one, two = (fit_to(make_recipe(b), b).expected_tokens for b in ("1e12flop", "2e12flop"))
-    assert two == pytest.approx(2 * one)
-    assert one > 0
+def test_a_compiled_run_expects_more_tokens(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
+    """Gain and seconds are part of the plan, so that the batch suits what the run will read; by hand for ten minutes."""
+    device.mode = Mode(gain=2.0, seconds=70.0, basis="measured")
+    found = fit_to(make_recipe("10m"))
+    assert found.expected_tokens == pytest.approx((570 - 70) * 2 * 100 * LENGTH)
+    assert (found.compiled, found.compile_gain, found.compile_seconds) == (True, 2.0, 70.0)
+    assert found.compile_basis == "measured"
 
 
 def test_a_look_takes_two_percent_of_the_budget_at_most(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
@@ -244,57 +307,16 @@ def test_a_look_takes_two_percent_of_the_budget_at_most(fit_to: FitTo, make_reci
     assert fit_to(make_recipe("10s"), "few", heldout_rows=20).heldout_rows == 20
 
 
-@pytest.mark.parametrize(("instructions", "dtype"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_is_bf16_where_the_device_has_it(
-    fit_to: FitTo,
-    make_recipe: MakeRecipe,
-    device: Device,
-    monkeypatch: pytest.MonkeyPatch,
-    instructions: bool,
-    dtype: str,
+def test_a_run_trains_with_the_pinned_threads_and_mode(
+    train_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Emulated bf16 is slower than fp32, so that it is not taken there."""
-    monkeypatch.setattr(fitting, "has_bf16", lambda _: instructions)
-    assert fit_to(make_recipe("10m", train__dtype="auto")).dtype == dtype
-    assert fit_to(make_recipe("10m", train__dtype="bfloat16"), "fixed").dtype == "bfloat16"
-
-
-@pytest.mark.parametrize(("budget", "compiled"), [("10m", True), ("2m", True), ("59s", False), ("20s", False)])
-def test_compiling_must_pay(
-    fit_to: FitTo,
-    make_recipe: MakeRecipe,
-    device: Device,
-    monkeypatch: pytest.MonkeyPatch,
-    budget: str,
-    compiled: bool,
-) -> None:
-    """Two layers cost about 20 s, a third of a minute: shorter budgets run eager and say why; `on` and `off` decide."""
-    monkeypatch.setattr(fitting, "compile_fault", lambda _: "")
-    found = fit_to(make_recipe(budget, train__compile="auto"))
-    assert found.compiled is compiled
-    assert [n for n in found.notices if "compiling would take about 20 s" in n] == list(found.notices)
-    assert bool(found.notices) is not compiled
-    assert fit_to(make_recipe(budget, train__compile="on"), "on").compiled
-    assert not fit_to(make_recipe(budget, train__compile="off"), "off").compiled
-
-
-def test_without_a_compiler_a_run_is_eager_with_a_notice(
-    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is missing is named; a recipe that insists on compiling is refused with exit code 5."""
-    monkeypatch.setattr(fitting, "compile_fault", lambda _: "no C++ compiler was found")
-    found = fit_to(make_recipe("10m", train__compile="auto"))
-    assert not found.compiled
-    assert len(found.notices) == 1 and "C++ compiler" in found.notices[0]
-    with pytest.raises(EnvironmentFault, match=r"train\.compile is on") as caught:
-        fit_to(make_recipe("10m", train__compile="on"), "on")
-    assert caught.value.exit_code == 5
-
-
-def test_a_compiled_run_expects_more_tokens(
-    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The gain is part of the plan, so that the batch suits what the run will read."""
-    monkeypatch.setattr(fitting, "compile_fault", lambda _: "")
-    eager, compiled = (fit_to(make_recipe("10m", train__compile=c), c).expected_tokens for c in ("off", "auto"))
-    assert compiled == pytest.approx(fitting.COMPILE_GAIN * eager)
+    """Whatever the process began with; compiling is replaced by nothing here."""
+    modes: list[str] = []
+    monkeypatch.setattr(torch, "compile", lambda call, *, mode, **_: modes.append(mode) or call)
+    before = torch.get_num_threads()
+    try:
+        train_run(fit={"threads": before + 1, "compiled": True, "compile_mode": "max-autotune-no-cudagraphs"})
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    assert set(modes) == {"max-autotune-no-cudagraphs"}

@@ -28,9 +28,10 @@ COMMANDS = {
     "report": "Write a run's report.html.",
     "list": "Runs in a folder; or, given a kind, the parts, presets and sizes there are.",
     "show": "The recipe of a preset, or the record of a run.",
+    "doctor": "What this machine has and can do, and what to mend before a run.",
 }
 for _name, _help in COMMANDS.items():
-    _module = {"run": "run", "prepare": "run", "train": "run"}.get(_name, "rooms")
+    _module = {"run": "run", "prepare": "run", "train": "run", "doctor": "doctor"}.get(_name, "rooms")
     app.command(f"gpuday.cli.{_module}:{_name}_command", name=_name, help=_help)
 
 

@@ -1,5 +1,8 @@
-"""What the device is and can do: its name, its dtype, its compiler, its measured bound, its energy meter."""
+"""What the device is and can do: its name, its memory, its dtype, its compiler, its measured bound, its energy meter."""
 
+import gc
+import math
+import os
 import platform
 import shutil
 import statistics
@@ -7,7 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import torch
+
+from gpuday.train.allocator import keep_freed_memory
+from gpuday.train.cgroup import core_quotas, memory_limits
+
+# What allocators say beside the exception types made for it: PyTorch's on CPUs, and CUDA's own libraries.
+MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def pick_device() -> torch.device:
@@ -16,10 +26,10 @@ def pick_device() -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """One line for people: the GPU's name, or the CPU's model and how many cores PyTorch uses."""
+    """The hardware in one line: the GPU's name, or the CPU's model and the machine's cores, used or not."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_model()}, {torch.get_num_threads()} threads"
+    return f"{_cpu_model()}, {os.cpu_count()} cores"
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -35,9 +45,14 @@ def has_bf16(device: torch.device) -> bool:
     return fast > plain
 
 
+def compilers() -> list[str]:
+    """The C++ compilers on the path, by the names that torch looks for."""
+    return [name for name in ("g++", "clang++", "c++") if shutil.which(name)]
+
+
 def compile_fault(device: torch.device) -> str:
     """Why `torch.compile` cannot build kernels here, or an empty string; found by building the smallest one."""
-    if device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+    if device.type == "cpu" and not compilers():
         return "no C++ compiler (g++ or clang++) was found"
     try:
         torch.compile(lambda x: (x * 2.0).sin())(torch.ones(64, device=device))
@@ -45,6 +60,53 @@ def compile_fault(device: torch.device) -> str:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"a first kernel could not be built: {reason[:200]}"
     return ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that the device's memory, or the host's, is used up: a smaller micro-batch may fit."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text.lower() in str(error).lower() for text in MEMORY_TEXTS)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this program can still get: on a CPU what the host has, or what its control group leaves of it."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    return min([psutil.virtual_memory().available, *(limit.free for limit in memory_limits())])
+
+
+def cores() -> int:
+    """CPU cores that this process may use: its affinity, or the time that its control group gets."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min([allowed, *(math.ceil(quota) for quota in core_quotas())]))
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many CPU threads from here on; 0 leaves the number as it is."""
+    if count:
+        torch.set_num_threads(count)
+
+
+def configure(device: torch.device, *, threads: int = 0) -> None:
+    """PyTorch's settings for training and for measuring it, in one place.
+
+    Products of fp32 matrices may use TF32 on a GPU; bf16 products and the weights are not touched by it. A CPU computes
+    fp32 products as they are, and keeps the memory that a step frees for the next one.
+    """
+    use_threads(threads)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    else:
+        keep_freed_memory()
+
+
+def release(device: torch.device) -> None:
+    """Give back what no tensor holds any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def synchronise(device: torch.device) -> None:

@@ -1,40 +1,56 @@
-"""Fits a recipe to the device before the clock starts: micro-batch, dtype, compile or eager, batch, held-out rows.
+"""Fits a recipe to the device before the clock starts: micro-batch, threads, dtype, compile or eager, batch, held-out rows.
 
-Free, as a researcher's own tuning of the card would be, and bounded by a minute. The answer is pinned in the run
-directory for resume and replay, and cached for the other seeds of the same recipe, so that every arm of a comparison
-trains alike.
+Free, as a researcher's own tuning of the card would be, and bounded: by a minute, and by a quarter of the budget. The
+micro-batch and the threads change nothing but speed, since the stream of rows is the same for each. The answer is pinned
+in the run directory for resume and replay, and cached for the other seeds of the same recipe, so that every arm of a
+comparison trains alike.
 """
 
+import contextlib
 import dataclasses
 import math
-import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from gpuday import __version__
 from gpuday.core import config
-from gpuday.core.errors import EnvironmentFault, FitError, UsageError
+from gpuday.core.errors import FitError, UsageError
 from gpuday.core.rundir import read_json, write_json
-from gpuday.models.flops import training_per_token
-from gpuday.models.heads import MaskedLM
-from gpuday.objectives import Vocabulary
+from gpuday.objectives import Learner, Vocabulary
 from gpuday.recipe import Recipe
-from gpuday.train.device import compile_fault, describe, has_bf16, measure_bound, synchronise
+from gpuday.train.choices import (
+    choose_dtype,
+    choose_threads,
+    first_that_fits,
+    predicted_bytes,
+    search,
+    sizes_to_try,
+    smallest_near_best,
+    thread_candidates,
+)
+from gpuday.train.compiling import Basis, choose_mode
+from gpuday.train.device import compilers, configure, cores, describe, is_out_of_memory, measure_bound, release
+from gpuday.train.expectation import Expectation
+from gpuday.train.trial import Allowance, Trial
 
-TRIAL_TOKENS = {"cpu": (2048, 4096, 8192), "cuda": (8192, 16384, 32768, 65536, 131072)}
-MOST_SECONDS = 60.0
-# What compiling gains over eager and costs, to decide whether it pays before it is tried. Measured on two CPU cores at
-# 4x256 (11k to 25k tokens/s, 13 to 30 s cold); the cost grows with depth, since layers are unrolled.
-COMPILE_GAIN = 2.0
-COMPILE_SECONDS = {"base": 10.0, "layer": 5.0}
-COMPILE_PAYS_FROM = 3.0  # budgets of at least this many times the compile's seconds
+SEARCH_SHARE = 0.5  # of the seconds of a fit, for threads and micro-batches; the rest is for a trial of compiling
 VALIDATION_SHARE = 0.02  # of the budget, at most, for one full look at the held-out text
 LEAST_VALIDATION_ROWS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reasons:
+    """One sentence for each choice."""
+
+    microbatch: str = ""
+    memory: str = ""
+    threads: str = ""
+    dtype: str = ""
+    compile: str = ""
+    batch: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +58,7 @@ class Fit:
     """What was chosen for this device, and from which measurements."""
 
     device: str
-    """The device, in words."""
+    """The hardware, in words."""
     dtype: str
     """Compute dtype: bfloat16 or float32."""
     microbatch: int
@@ -56,9 +72,27 @@ class Fit:
     heldout_rows: int
     """Held-out rows of a full validation."""
     tokens_per_second: float
-    """Eager forward and backward at that micro-batch, as measured."""
+    """Expected of full steps of all ranks, optimizer included, compiling left out."""
     bound_flops_per_second: float
     """This machine's own matrix product at the model's width, as measured."""
+    threads: int = 0
+    """CPU threads to compute with; 0 leaves the process's own number."""
+    compile_mode: str = "default"
+    """torch.compile's mode, where the learner is compiled."""
+    compile_gain: float = 1.0
+    """Speed of forward and backward in the mode that was chosen, over eager's."""
+    compile_seconds: float = 0.0
+    """What compiling is expected to take of the budget."""
+    compile_basis: Basis = "none"
+    """Whether gain and seconds were measured here or estimated from another machine's; none where nothing is compiled."""
+    optimizer_seconds: float = 0.0
+    """An optimizer step without its gradients, as measured."""
+    memory_bytes: int = 0
+    """Peak of a micro-batch above weights, gradients and optimizer state, from what was measured eager."""
+    fit_seconds: float = 0.0
+    """What fitting took."""
+    reasons: Reasons = Reasons()
+    """Why each was chosen."""
     notices: tuple[str, ...] = ()
     """What a person should know of the choice."""
 
@@ -67,43 +101,57 @@ def fit(
     recipe: Recipe,
     *,
     device: torch.device,
-    make_learner: Callable[[], torch.nn.Module],
+    make_learner: Callable[[], Learner],
     vocabulary: Vocabulary,
     heldout_rows: int,
     pinned: Path,
     cache: Path,
+    ranks: int = 1,
 ) -> Fit:
-    """The fit pinned at `pinned`, else the one in `cache` for this recipe and device, else a new measurement."""
+    """The fit pinned at `pinned`, else the one in `cache` for this recipe and device, else a new measurement.
+
+    Raises UsageError when the run began on other hardware, or with more threads than there are cores now; FitError
+    when not even the smallest micro-batch fits. `ranks` devices like this one train together.
+    """
     if pinned.exists():
         found = config.from_dict(Fit, read_json(pinned), where=str(pinned))
-        if found.device != describe(device):
-            raise UsageError(
-                f"the run began on {found.device}; this is {describe(device)}",
-                where=str(pinned),
-                fix="resume it there, or give another --out: one run is one device",
-            )
+        _refuse_another_device(found, device, pinned)
         return found
-    shared = cache / f"{_key(recipe, device, vocabulary, heldout_rows)}.json"
+    shared = cache / f"{_key(recipe, device, vocabulary, heldout_rows, ranks)}.json"
     if shared.exists():
         found = config.from_dict(Fit, read_json(shared), where=str(shared))
     else:
-        found = _measure(recipe, device, make_learner, vocabulary, heldout_rows)
+        found = _measure(recipe, device, make_learner, vocabulary, heldout_rows, ranks)
         write_json(shared, config.to_dict(found))
     write_json(pinned, config.to_dict(found))
     return found
 
 
-def _key(recipe: Recipe, device: torch.device, vocabulary: Vocabulary, heldout_rows: int) -> str:
+def _refuse_another_device(found: Fit, device: torch.device, pinned: Path) -> None:
+    began, here = found.device, describe(device)
+    if began == here and found.threads > cores():
+        began, here = f"{began} with {found.threads} threads", f"{cores()} cores of it"
+    if began != here:
+        raise UsageError(
+            f"the run began on {began}; this is {here}",
+            where=str(pinned),
+            fix="resume it there, or give another --out: one run is one device",
+        )
+
+
+def _key(recipe: Recipe, device: torch.device, vocabulary: Vocabulary, heldout_rows: int, ranks: int) -> str:
     """What a fit depends on; the seed does not count, so that every seed of a recipe trains alike."""
     return config.fingerprint(
         {
             "recipe": config.to_dict(dataclasses.replace(recipe, seed=0)),
             "device": describe(device),
+            "threads": thread_candidates(device),
             "torch": torch.__version__,
             "gpuday": __version__,
-            "compiler": any(shutil.which(name) for name in ("g++", "clang++", "c++")),
+            "compiler": bool(compilers()),
             "vocabulary": vocabulary.size,
             "heldout_rows": heldout_rows,
+            "ranks": ranks,
         }
     )
 
@@ -111,120 +159,116 @@ def _key(recipe: Recipe, device: torch.device, vocabulary: Vocabulary, heldout_r
 def _measure(
     recipe: Recipe,
     device: torch.device,
-    make_learner: Callable[[], torch.nn.Module],
+    make_learner: Callable[[], Learner],
     vocabulary: Vocabulary,
     available_heldout: int,
+    ranks: int,
 ) -> Fit:
-    length, train = recipe.data.length, recipe.train
-    dtype = _dtype(train.dtype, device)
-    learner = make_learner().to(device).train(train.dropout)
-    model: MaskedLM = learner.model  # type: ignore[assignment]
-    model.encoder.dtype = getattr(torch, dtype)
-    microbatch, speed = _best_microbatch(recipe, learner, device, vocabulary)
-    notices: list[str] = []
-    compiled = _compile(recipe, device, speed, notices)
-    speed_expected = speed * (COMPILE_GAIN if compiled else 1.0)
-    share = recipe.objective.predicted(length, 1.0) / length
-    per_token = training_per_token(recipe.model, vocab=vocabulary.size, length=length, predicted_share=share)
-    amount = recipe.budget.amount
-    expected = {
-        "seconds": amount * speed_expected * 0.9,  # a tenth goes to compiling, validation and saving
-        "tokens": amount,
-        "flops": amount / per_token,
-    }.get(recipe.budget.unit)
-    if expected is None:  # steps: the batch decides the tokens, so the rule cannot ask for them
-        rows = recipe.batch.rows or microbatch
-        expected = amount * rows * length
-    else:
-        rows = recipe.batch.full_rows(expected_tokens=expected, length=length)
-    if not train.microbatch:  # as even as they come: a padded micro-batch costs as much as a full one
-        microbatch = math.ceil(rows / math.ceil(rows / microbatch))
-    seconds = recipe.budget.seconds or expected / speed_expected
+    allowance, length = Allowance(), recipe.data.length
+    candidates = thread_candidates(device)
+    configure(device, threads=candidates[0])
+    dtype, why_dtype = choose_dtype(recipe.train.dtype, device, recipe.model.width)
+    sizes = sizes_to_try(recipe, device)
+    with _fits(recipe, device):
+        learner = make_learner().to(device).train(recipe.train.dropout)
+        learner.model.encoder.dtype = dtype
+        trial = Trial(recipe, learner, dtype=dtype, device=device, vocabulary=vocabulary)
+        first = trial.point(sizes[0]) if recipe.train.microbatch else first_that_fits(sizes[0], trial.point, device)
+        eager = first.rows * length / first.seconds
+        expectation = Expectation(recipe=recipe, vocab=vocabulary.size, ranks=ranks, optimizer=trial.optimizer())
+        allowance.limit(expectation.seconds(eager))
+        threads, why_threads = choose_threads(
+            candidates, trial.point, first.rows, lambda: allowance.left(SEARCH_SHARE / 2)
+        )
+        # No micro-batch is larger than a step, even if compiling doubles what the budget reads.
+        most = -(-expectation.expected(2 * eager, compile_seconds=0.0).rows // ranks)
+        larger = [rows for rows in sizes[1:] if rows <= most and first.rows == sizes[0]]
+        points, ended = [first], "there was no time to try others"
+        if allowance.left() > 0:  # again from the first on, now beside the optimizer's state
+            points, ended = search(
+                [first.rows, *larger], trial.point, room=trial.room, seconds_left=lambda: allowance.left(SEARCH_SHARE)
+            )
+    speeds = {point.rows: point.rows * length / point.seconds for point in points}
+    best, room = smallest_near_best(speeds), trial.room
+    del trial, learner
+    release(device)
+    mode, why_compile, notices = choose_mode(
+        recipe,
+        rows=best,
+        seconds=expectation.seconds(speeds[best]),
+        seconds_left=allowance.left(),
+        dtype=dtype,
+        device=device,
+        vocabulary=vocabulary,
+    )
+    expected = expectation.expected(speeds[best] * mode.gain, compile_seconds=mode.seconds)
+    share = math.ceil(expected.rows / ranks)
+    microbatch = min(best, share)
+    if not recipe.train.microbatch:  # as even as they come: a padded micro-batch costs as much as a full one
+        microbatch = math.ceil(share / math.ceil(share / best))
+    needed = predicted_bytes(points, microbatch)
+    seconds = recipe.budget.seconds or mode.seconds + expected.tokens / expected.tokens_per_second
     return Fit(
         device=describe(device),
-        dtype=dtype,
-        microbatch=min(microbatch, rows),
-        compiled=compiled,
-        rows=rows,
-        expected_tokens=expected,
-        heldout_rows=_heldout_rows(seconds, speed / length * 3, available_heldout),
-        tokens_per_second=speed,
-        bound_flops_per_second=measure_bound(device, getattr(torch, dtype), recipe.model.width),
-        notices=tuple(notices),
+        dtype=str(dtype).removeprefix("torch."),
+        microbatch=microbatch,
+        compiled=mode.compiled,
+        rows=expected.rows,
+        expected_tokens=expected.tokens,
+        heldout_rows=_heldout_rows(seconds, 3 * speeds[best] / length, available_heldout),
+        tokens_per_second=expected.tokens_per_second,
+        bound_flops_per_second=measure_bound(device, dtype, recipe.model.width),
+        threads=threads,
+        compile_mode=mode.name,
+        compile_gain=mode.gain,
+        compile_seconds=mode.seconds,
+        compile_basis=mode.basis,
+        optimizer_seconds=expectation.optimizer.seconds,
+        memory_bytes=int(needed),
+        fit_seconds=allowance.used(),
+        reasons=Reasons(
+            microbatch=_why_microbatch(recipe, speeds, microbatch, ended),
+            memory=f"{microbatch} rows take {needed / 2**30:.2g} GiB beside weights, gradients and optimizer state, of "
+            f"{room / 2**30:.3g} GiB: a tenth of what is free is left free",
+            threads=why_threads,
+            dtype=why_dtype,
+            compile=why_compile,
+            batch=_why_batch(recipe, expected.tokens, expected.rows),
+        ),
+        notices=notices,
     )
 
 
-def _best_microbatch(
-    recipe: Recipe, learner: torch.nn.Module, device: torch.device, vocabulary: Vocabulary
-) -> tuple[int, float]:
-    """The smallest micro-batch within 5% of the fastest, and its tokens/s; sizes that do not fit end the search."""
-    length = recipe.data.length
-    fixed = recipe.train.microbatch
-    sizes = [fixed] if fixed else sorted({max(1, tokens // length) for tokens in TRIAL_TOKENS[device.type]})
-    speeds: dict[int, float] = {}
-    began = time.perf_counter()
-    for rows in sizes:
-        try:
-            speeds[rows] = rows * length / _step_seconds(recipe, learner, rows, device, vocabulary)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            break
-        if time.perf_counter() - began > MOST_SECONDS / 4:  # the next size takes twice as long, four times over
-            break
-    if not speeds:
+@contextlib.contextmanager
+def _fits(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Out of memory inside the block is the recipe's fault, said with what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise FitError(
-            f"{recipe.size} does not fit {describe(device)} even with {sizes[0]} rows at a time",
+            f"{recipe.size} does not fit {describe(device)} even with {recipe.train.microbatch or 1} rows at a time",
             where="train.microbatch",
             fix="choose a smaller --size, or set train.microbatch to fewer rows",
-        )
-    best = max(speeds.values())
-    return next((rows, speed) for rows, speed in speeds.items() if speed >= 0.95 * best)
+        ) from error
 
 
-def _step_seconds(
-    recipe: Recipe, learner: torch.nn.Module, rows: int, device: torch.device, vocabulary: Vocabulary
-) -> float:
-    """Seconds of forward and backward on random rows [rows, L]: the better of two after one to warm up."""
-    ids = np.random.default_rng(0).integers(0, vocabulary.size, (rows, recipe.data.length))
-    arrays = recipe.objective.inputs(
-        ids, np.arange(rows, dtype=np.uint64), seed=0, epoch=0, multiplier=1.0, vocabulary=vocabulary
-    )
-    inputs = {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
-    seconds = []
-    for _ in range(3):
-        synchronise(device)
-        start = time.perf_counter()
-        learner(inputs).backward()
-        learner.zero_grad(set_to_none=True)
-        synchronise(device)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+def _why_microbatch(recipe: Recipe, speeds: dict[int, float], chosen: int, ended: str) -> str:
+    """The sizes that were tried, with their eager tokens/s."""
+    tried = ", ".join(f"{rows} rows {speed:,.0f}" for rows, speed in speeds.items())
+    if recipe.train.microbatch:
+        return f"{chosen} rows, as train.microbatch says; eager tokens/s: {tried}"
+    rest = f"; {ended}" if ended else ""
+    return f"{chosen} rows: the fewest within 5% of the fastest, in even parts of a step; eager tokens/s: {tried}{rest}"
 
 
-def _dtype(wanted: str, device: torch.device) -> str:
-    return ("bfloat16" if has_bf16(device) else "float32") if wanted == "auto" else wanted
-
-
-def _compile(recipe: Recipe, device: torch.device, speed: float, notices: list[str]) -> bool:
-    wanted = recipe.train.compile
-    if wanted == "off":
-        return False
-    if fault := compile_fault(device):
-        if wanted == "on":
-            raise EnvironmentFault(
-                f"train.compile is on, and {fault}", fix='install what is missing, or set train.compile="auto"'
-            )
-        notices.append(f"training runs eager, at about half the speed: {fault}")
-        return False
-    cost = COMPILE_SECONDS["base"] + COMPILE_SECONDS["layer"] * recipe.model.shape.depth
-    seconds = recipe.budget.seconds
-    if seconds is None:
-        per_unit = {"tokens": 1.0, "steps": (recipe.batch.rows or 64) * recipe.data.length}.get(recipe.budget.unit)
-        seconds = cost * COMPILE_PAYS_FROM if per_unit is None else recipe.budget.amount * per_unit / speed
-    if wanted == "auto" and seconds < COMPILE_PAYS_FROM * cost:
-        notices.append(f"training runs eager: compiling would take about {cost:.0f} s of a {seconds:.0f} s budget")
-        return False
-    return True
+def _why_batch(recipe: Recipe, tokens: float, rows: int) -> str:
+    if recipe.batch.rows:
+        return f"{rows} rows a step, as batch.rows says"
+    if recipe.budget.unit == "steps":
+        return f"{rows} rows a step, the least of the recipe's rule: a number of steps says nothing of tokens"
+    return f"{rows} rows a step, by the recipe's rule for the {tokens:,.0f} tokens that the budget is expected to read"
 
 
 def _heldout_rows(budget_seconds: float, rows_per_second: float, available: int) -> int:

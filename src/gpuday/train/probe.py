@@ -1,0 +1,83 @@
+"""What a machine can do at most, as `gpuday doctor` tells it: matrix products, memory, attention kernels, the clock."""
+
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from gpuday.train.device import synchronise
+
+ROWS = 4096  # tokens that meet a weight matrix together; a quarter of them reach the decoder
+COPIED_BYTES = 256 << 20
+KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+
+
+def product_speed(device: torch.device, dtype: torch.dtype, rows: int, inner: int, columns: int) -> float:
+    """FLOP/s of [rows, inner] x [inner, columns]: the median of four after one to warm up."""
+    own = torch.Generator(device).manual_seed(0)  # the global stream is nobody's to move
+    a = torch.randn(rows, inner, device=device, generator=own).to(dtype)
+    b = torch.randn(inner, columns, device=device, generator=own).to(dtype)
+    seconds = []
+    for _ in range(5):
+        synchronise(device)
+        start = time.perf_counter()
+        a @ b
+        synchronise(device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * rows * inner * columns / statistics.median(seconds[1:])
+
+
+def copy_speed(device: torch.device) -> float:
+    """Bytes/s that a copy of 256 MiB reads and writes, both counted: the median of four after one to warm up."""
+    source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(5):
+        synchronise(device)
+        start = time.perf_counter()
+        target.copy_(source)
+        synchronise(device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * COPIED_BYTES / statistics.median(seconds[1:])
+
+
+def attention_kernels(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """The kernels behind `scaled_dot_product_attention` that run forward and backward here, by trying each."""
+    found = []
+    for name, kernel in KERNELS.items():
+        q = torch.zeros(1, 2, 64, 64, device=device, dtype=dtype, requires_grad=True)
+        try:
+            with sdpa_kernel(kernel):
+                F.scaled_dot_product_attention(q, q, q).sum().backward()
+        except RuntimeError:  # how a kernel that is not there answers
+            continue
+        found.append(name)
+    return found
+
+
+def clock_step() -> float:
+    """The smallest difference in seconds that the clock of the budget shows between two readings."""
+    steps = []
+    for _ in range(20):
+        start = now = time.monotonic()
+        while now == start:
+            now = time.monotonic()
+        steps.append(now - start)
+    return min(steps)
+
+
+def product_fault(device: torch.device) -> str:
+    """Why a product is not what it must be, or an empty string: 64 ones times 64 ones are 64."""
+    try:
+        product = torch.ones(64, 64, device=device) @ torch.ones(64, 64, device=device)
+        right = bool((product == 64.0).all())
+    except RuntimeError as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return "" if right else "a product of ones came out wrong"

@@ -1,0 +1,145 @@
+"""Timed trials of a learner on its device: micro-batches with their memory, and the optimizer.
+
+Rows are random and the weights are thrown away afterwards: only seconds and bytes are kept.
+"""
+
+import contextlib
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from gpuday.objectives import Learner, Vocabulary
+from gpuday.optim import Stepper
+from gpuday.recipe import Recipe
+from gpuday.train.batches import Inputs
+from gpuday.train.device import free_memory, synchronise
+from gpuday.train.parameters import named_parameters
+
+MOST_SECONDS = 60.0  # of a fit
+MOST_SHARE = 0.25  # of the budget, so that a short run is not preceded by a longer wait
+HEADROOM = 0.1  # of the free memory is left free: fragments, the loader, what other programs take later
+IN_A_ROW = {"cpu": 1, "cuda": 4}  # micro-batches between two waits for the device; training waits once a step
+REPEATS = 3  # the first warms up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What a micro-batch of `rows` rows costs: seconds of forward and backward, bytes above what stays, at the peak."""
+
+    rows: int
+    seconds: float
+    bytes: int
+    spent: float
+    """Seconds that measuring it took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerCost:
+    """Seconds of an optimizer step without its gradients, and how often it asks for those anew."""
+
+    seconds: float
+    more_gradients: int
+
+
+class Trial:
+    """A learner with the gradients and the optimizer state that training holds, so that bytes are those of training."""
+
+    def __init__(
+        self, recipe: Recipe, learner: Learner, *, dtype: torch.dtype, device: torch.device, vocabulary: Vocabulary
+    ) -> None:
+        self._recipe, self._learner, self._device, self._vocabulary = recipe, learner, device, vocabulary
+        self._stepper: Stepper = recipe.optimizer.build(named_parameters(learner), dtype=dtype)
+        self._stays = _held(device)
+        self.room = int((1 - HEADROOM) * free_memory(device))
+
+    def optimizer(self) -> OptimizerCost:
+        """Time the second of two updates, with the gradients that a micro-batch left. What they allocated stays."""
+        asked: list[None] = []
+        self._stepper.step(1.0, lambda: None)
+        synchronise(self._device)
+        start = time.perf_counter()
+        self._stepper.step(1.0, lambda: asked.append(None))
+        synchronise(self._device)
+        seconds = time.perf_counter() - start
+        self._stays = _held(self._device)
+        self.room = int((1 - HEADROOM) * free_memory(self._device))
+        return OptimizerCost(seconds=seconds, more_gradients=len(asked))
+
+    def point(self, rows: int) -> Point:
+        """Forward and backward of `rows` random rows, gradients added to those that are there."""
+        began = time.perf_counter()
+        inputs = random_inputs(self._recipe, rows, self._vocabulary, self._device)
+        _reset_peak(self._device)
+        seconds = gradient_seconds(self._learner, inputs, self._device)
+        needed = max(0, _peak(self._device) - self._stays)
+        return Point(rows=rows, seconds=seconds, bytes=needed, spent=time.perf_counter() - began)
+
+
+def random_inputs(recipe: Recipe, rows: int, vocabulary: Vocabulary, device: torch.device) -> Inputs:
+    """A learner's inputs for `rows` rows of random tokens, at the peak of the mask rate."""
+    ids = np.random.default_rng(0).integers(0, vocabulary.size, (rows, recipe.data.length))
+    keys = np.arange(rows, dtype=np.uint64)
+    arrays = recipe.objective.inputs(ids, keys, seed=0, epoch=0, multiplier=1.0, vocabulary=vocabulary)
+    return {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
+
+
+def gradient_seconds(learner: torch.nn.Module, inputs: Inputs, device: torch.device) -> float:
+    """Seconds of one forward and backward: the best of two after one to warm up."""
+    count = IN_A_ROW[device.type]
+    seconds = []
+    for _ in range(REPEATS):
+        synchronise(device)
+        start = time.perf_counter()
+        for _ in range(count):
+            learner(inputs).backward()
+        synchronise(device)
+        seconds.append((time.perf_counter() - start) / count)
+    return min(seconds[1:])
+
+
+class Allowance:
+    """The seconds that a fit may take from its beginning on: a minute, and a quarter of the budget once that is known."""
+
+    def __init__(self) -> None:
+        self._began, self._seconds = time.perf_counter(), MOST_SECONDS
+
+    def limit(self, budget_seconds: float) -> None:
+        self._seconds = min(MOST_SECONDS, MOST_SHARE * budget_seconds)
+
+    def used(self) -> float:
+        return time.perf_counter() - self._began
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until that share of the allowance is used; below zero when it is."""
+        return share * self._seconds - self.used()
+
+
+def _held(device: torch.device) -> int:
+    """Bytes that are in use now: by tensors on a GPU, by the process on a CPU."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        # Linux forgets a process's peak when it is asked to. Elsewhere the peak is that of the whole process so far,
+        # and sizes that stay below it seem to need nothing.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.is_file() else {}
+    if "VmHWM" in lines:
+        return int(lines["VmHWM"].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

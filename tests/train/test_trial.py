@@ -1,0 +1,89 @@
+"""Trials: what is timed is what training does, and bytes are those above what stays."""
+
+import math
+import mmap
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from gpuday.objectives import Learner, Vocabulary
+from gpuday.recipe import Recipe
+from gpuday.train import trial as trials
+from gpuday.train.trial import Allowance, Trial, gradient_seconds, random_inputs
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trial(tiny: Recipe, learner: Learner, vocabulary: Vocabulary) -> Trial:
+    return Trial(tiny, learner, dtype=torch.float32, device=CPU, vocabulary=vocabulary)
+
+
+def test_a_point_is_measured_on_the_real_learner(trial: Trial, learner: Learner) -> None:
+    """Seconds above zero, and gradients that an optimizer could use."""
+    point = trial.point(4)
+    assert point.rows == 4 and 0 < point.seconds < 60
+    assert all(p.grad is not None for p in learner.parameters())
+
+
+def test_the_optimizer_is_the_recipes_own(trial: Trial, learner: Learner) -> None:
+    """It moves every parameter that has a gradient, asks for no second one, and takes time."""
+    trial.point(4)
+    before = [p.detach().clone() for p in learner.parameters()]
+    cost = trial.optimizer()
+    assert cost.seconds > 0 and cost.more_gradients == 0
+    pulled = [
+        (old, p) for old, p in zip(before, learner.parameters(), strict=True) if p.grad is not None and p.grad.any()
+    ]
+    assert pulled and not any(torch.equal(old, p) for old, p in pulled)
+
+
+def test_a_tenth_of_what_is_free_stays_free(
+    monkeypatch: pytest.MonkeyPatch, tiny: Recipe, learner: Learner, vocabulary: Vocabulary
+) -> None:
+    """Of 1,000 bytes 900 may be planned with."""
+    monkeypatch.setattr(trials, "free_memory", lambda device: 1000)
+    assert Trial(tiny, learner, dtype=torch.float32, device=CPU, vocabulary=vocabulary).room == 900
+
+
+def test_bytes_grow_with_what_is_allocated() -> None:
+    """A block that lifts the process above every peak it had shows in full."""
+    trials._reset_peak(CPU)
+    start = trials._held(CPU)
+    # Mapped by itself: the allocator may have kept memory that another test freed.
+    block = np.frombuffer(mmap.mmap(-1, trials._peak(CPU) - start + (64 << 20)), dtype=np.uint8)
+    block[:] = 1
+    assert trials._peak(CPU) - start > 0.9 * block.nbytes
+
+
+def test_random_inputs_have_the_shapes_of_training(tiny: Recipe, vocabulary: Vocabulary) -> None:
+    """Four rows of 32 tokens, 40% of which are predicted: 13 a row."""
+    inputs = random_inputs(tiny, 4, vocabulary, CPU)
+    assert inputs["ids"].shape == (4, 32)
+    assert inputs["labels"].shape == (4 * round(0.4 * 32),)
+    assert int(inputs["ids"].max()) < vocabulary.size
+
+
+def test_the_first_pass_only_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes of 9, 3 and 2 s by an injected clock: 2 s it is."""
+    ticks = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    weight = torch.nn.Linear(1, 1)
+    assert gradient_seconds(torch.nn.Sequential(weight, torch.nn.Flatten(0)), torch.ones(1), CPU) == 2.0
+
+
+@pytest.mark.parametrize(("budget", "wanted"), [(30.0, 7.5), (240.0, 60.0), (86_400.0, 60.0), (math.inf, 60.0)])
+def test_a_fit_takes_a_minute_or_a_quarter_of_the_budget(
+    monkeypatch: pytest.MonkeyPatch, budget: float, wanted: float
+) -> None:
+    """Whichever is less: nobody waits a minute for half a minute of training."""
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    allowance = Allowance()
+    allowance.limit(budget)
+    now[0] += 2.0
+    assert allowance.left() == wanted - 2.0
+    assert allowance.left(0.5) == wanted / 2 - 2.0
+    assert allowance.used() == 2.0
