@@ -49,6 +49,23 @@ def test_events_are_json_lines_where_there_is_no_terminal(capsys: pytest.Capture
     ]
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_silent_screen_shows_nothing(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """For the ranks that do not lead: every event is shown by one process."""
+    with Screen(as_json=as_json, silent=True) as screen:
+        screen.tell("run", folder="runs/a")
+        screen.tell("step", **STEP)
+    assert capsys.readouterr().out == ""
+
+
+def test_reasons_stand_below_the_choice_that_they_explain() -> None:
+    """One line each, without control characters; the line above stays as short as it was."""
+    screen = Terminal()
+    screen.tell("fit", rows=64, reasons={"threads": "2: all cores", "dtype": "bf\x1b16"})
+    lines = screen.text.getvalue().splitlines()
+    assert [line.strip() for line in lines] == ["fit  rows 64", "threads: 2: all cores", "dtype: bf�16"]
+
+
 def test_json_may_be_asked_for_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """`--json` wins."""
     assert Screen(as_json=True).as_json

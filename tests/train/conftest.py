@@ -1,6 +1,8 @@
 """A tiny recipe on made-up text, prepared once a session, and runs of it that take a second or less."""
 
 import dataclasses
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.batches import Batches
 from gpuday.train.fit import Fit
 from gpuday.train.loop import train
-from gpuday.train.session import Progress
+from gpuday.train.progress import Progress
 
 CHANGES: dict[str, Any] = {
     "model.width": 32,
@@ -125,3 +127,23 @@ def train_run(tiny: Recipe, data: PreparedData, pinned: Fit, run: RunDir) -> Tra
         return train(recipe, data, at, dataclasses.replace(pinned, **(fit or {})), **given)
 
     return go
+
+
+@pytest.fixture
+def send() -> Callable[[signal.Signals], Callable[[], None]]:
+    """`send(number)` is a call that sends this process a signal."""
+    return lambda number: lambda: os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def at_step() -> Callable[[int, Callable[[], None]], Callable[..., None]]:
+    """`at_step(step, act)` is a screen that acts when a step is told."""
+
+    def make(step: int, act: Callable[[], None]) -> Callable[..., None]:
+        def tell(event: str, /, **values: Any) -> None:
+            if event == "step" and values["step"] == step:
+                act()
+
+        return tell
+
+    return make

@@ -237,6 +237,124 @@ def test_the_next_micro_batch_is_made_while_the_present_one_is_used(
     assert len(list(step)) == 3
 
 
+def test_a_step_begins_with_what_was_made_during_the_one_before(make_batches: MakeBatches, data: PreparedData) -> None:
+    """Its first micro-batch is made while the last one of the step before is in use, and not made twice."""
+    read: list[int] = []
+    next_step = threading.Event()
+
+    class Watched(FewRows):
+        def rows(self, indices: np.ndarray) -> np.ndarray:
+            read.append(len(indices))
+            if len(read) == 3:
+                next_step.set()
+            return super().rows(indices)
+
+    batches = make_batches(store=Watched(data, 11))
+    assert len(list(batches.step(0, 4, multiplier=1.0, microbatch=2))) == 2
+    assert next_step.wait(5)
+    first = next(batches.step(4, 4, multiplier=1.0, microbatch=2))
+    wanted = next(make_batches(store=FewRows(data, 11)).step(4, 4, multiplier=1.0, microbatch=2))
+    assert all(torch.equal(first[name], wanted[name]) for name in wanted)
+    batches.close()
+    assert read in ([2] * 3, [2] * 4)  # three of the two steps, and the fourth where the worker was quick
+
+
+# (rows, multiplier, micro-batch) of steps that come after each other: equal ones, a batch that grows, a mask rate that
+# falls, a micro-batch that is halved in the middle, a padded one, and rows that were the guess at another divisor.
+STEPS = [
+    (8, 1.0, 4),
+    (8, 1.0, 4),
+    (12, 1.0, 4),
+    (12, 0.5, 4),
+    (12, 0.5, 2),
+    (5, 0.5, 4),
+    (5, 0.5, 4),
+    (3, 0.5, 4),
+    (3, 1.0, 8),
+]
+
+
+@pytest.mark.parametrize(("rank", "ranks"), [(0, 1), (0, 3), (2, 3)])
+def test_what_is_made_ahead_is_to_the_bit_what_is_made_on_demand(
+    make_batches: MakeBatches, data: PreparedData, rank: int, ranks: int
+) -> None:
+    """Whatever the next step turns out to be: one loader all along against a fresh one for each step."""
+    options = {"store": FewRows(data, 11), "rank": rank, "ranks": ranks}
+    along, position = make_batches(**options), 0
+    for rows, multiplier, microbatch in STEPS:
+        ahead, fresh = (
+            list(b.step(position, rows, multiplier=multiplier, microbatch=microbatch))
+            for b in (along, make_batches(**options))
+        )
+        assert len(ahead) == len(fresh)
+        for a, b in zip(ahead, fresh, strict=True):
+            assert a.keys() == b.keys()
+            assert all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in b)
+        position += rows
+
+
+def test_a_step_that_is_asked_for_again_is_the_same(make_batches: MakeBatches) -> None:
+    """As an optimizer does that looks at a second point, and a step that ran out of memory half-way."""
+    batches = make_batches()
+    first = list(batches.step(0, 8, multiplier=1.0, microbatch=4))
+    next(batches.step(0, 8, multiplier=1.0, microbatch=4))
+    again = list(batches.step(0, 8, multiplier=1.0, microbatch=4))
+    assert all(torch.equal(a[k], b[k]) for a, b in zip(first, again, strict=True) for k in a)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+@pytest.mark.parametrize(("rows", "microbatch"), [(16, 4), (13, 4), (3, 4), (9, 2)])
+def test_the_ranks_together_read_what_one_reads_alone(
+    make_batches: MakeBatches, rows: int, microbatch: int, ranks: int
+) -> None:
+    """The very micro-batches of a rank alone, each dealt to one rank, in turn; who gets none weighs nothing."""
+    alone = list(make_batches().step(40, rows, multiplier=1.0, microbatch=microbatch))
+    for rank in range(ranks):
+        share = list(make_batches(rank=rank, ranks=ranks).step(40, rows, multiplier=1.0, microbatch=microbatch))
+        wanted = alone[rank::ranks]
+        if not wanted:
+            (idle,) = share
+            assert idle["ids"].shape == (microbatch, LENGTH)
+            assert idle["weights"].shape == alone[0]["weights"].shape
+            assert not idle["weights"].any()
+            continue
+        assert len(share) == len(wanted)
+        assert all(torch.equal(a[k], b[k]) for a, b in zip(share, wanted, strict=True) for k in b)
+
+
+def test_the_time_that_the_loop_waits_is_counted(make_batches: MakeBatches, data: PreparedData) -> None:
+    """A store that takes 50 ms a read: the first micro-batch is waited for, one that had time to come is not."""
+    release = threading.Event()
+
+    class Slow(FewRows):
+        def rows(self, indices: np.ndarray) -> np.ndarray:
+            release.wait(0.05)
+            return super().rows(indices)
+
+    batches = make_batches(store=Slow(data, 11))
+    step = batches.step(0, 4, multiplier=1.0, microbatch=2)
+    next(step)
+    assert 0.05 <= batches.waited_seconds < 1.0
+    release.set()
+    before, ahead = batches.waited_seconds, batches._ahead
+    assert ahead is not None
+    ahead[1].result()
+    next(step)
+    assert batches.waited_seconds - before < 0.05
+
+
+@pytest.mark.parametrize("microbatch", [4, 5])
+def test_isolated_rows_come_with_their_segments(make_batches: MakeBatches, data: PreparedData, microbatch: int) -> None:
+    """Row for row those of the store, over the end of an epoch and into padding; otherwise none come."""
+    batches = make_batches(isolate=True)
+    start = len(data.train) - 3
+    found = torch.cat([inputs["segments"] for inputs in batches.step(start, 7, multiplier=1.0, microbatch=microbatch)])
+    rows = np.concatenate([segment.rows for segment in batches.row_indices(start, 7)])
+    assert len(found) == -(-7 // microbatch) * microbatch
+    assert found[:7].tolist() == data.train.segments(rows).tolist()
+    assert all("segments" not in inputs for inputs in make_batches().step(0, 4, multiplier=1.0, microbatch=4))
+
+
 def test_closing_ends_the_worker(make_batches: MakeBatches) -> None:
     """No thread stays behind a run."""
     before = threading.active_count()

@@ -1,6 +1,5 @@
 """The clock of a run: all of the budget and no more, and what a kill or a signal threw away stays charged."""
 
-import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -18,6 +17,8 @@ from gpuday.train.checkpoint import Saved
 
 TrainRun = Callable[..., Any]
 MakeRecipe = Callable[..., Recipe]
+AtStep = Callable[[int, Callable[[], None]], Callable[..., None]]
+Send = Callable[[signal.Signals], Callable[[], None]]
 
 
 class Ticking:
@@ -29,20 +30,6 @@ class Ticking:
     def __call__(self) -> float:
         self.seconds += self.tick
         return self.seconds
-
-
-def at_step(step: int, act: Callable[[], None]) -> Callable[..., None]:
-    """A screen that acts when a step is told."""
-
-    def tell(event: str, /, **values: Any) -> None:
-        if event == "step" and values["step"] == step:
-            act()
-
-    return tell
-
-
-def send(number: signal.Signals) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
 
 
 def newest(run: RunDir) -> Saved:
@@ -78,7 +65,9 @@ def test_a_budget_that_the_start_uses_up_still_ends_with_weights(train_run: Trai
     assert progress.final["rows"] >= progress.before["rows"]
 
 
-def test_time_that_a_kill_destroyed_stays_charged(train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir) -> None:
+def test_time_that_a_kill_destroyed_stays_charged(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, at_step: AtStep, send: Send
+) -> None:
     """A heartbeat 20 s beyond the checkpoint's clock: those 20 s are lost, and the run has that much less to train."""
     recipe = make_recipe("60s")
     with pytest.raises(Interrupted):
@@ -93,7 +82,7 @@ def test_time_that_a_kill_destroyed_stays_charged(train_run: TrainRun, make_reci
 
 
 def test_the_save_of_an_interrupted_run_is_not_called_lost(
-    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, at_step: AtStep, send: Send
 ) -> None:
     """What its last heartbeat has over its checkpoint's clock was the save itself: nothing was done twice."""
     recipe = make_recipe("60s")
@@ -106,7 +95,7 @@ def test_the_save_of_an_interrupted_run_is_not_called_lost(
 
 
 def test_work_that_a_second_signal_threw_away_is_called_lost(
-    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, at_step: AtStep, send: Send
 ) -> None:
     """Ctrl-C twice at step 9 leaves without a save: what was trained since the checkpoint is not time of a save."""
 
@@ -125,7 +114,7 @@ def test_work_that_a_second_signal_threw_away_is_called_lost(
 
 
 def test_a_heartbeat_behind_the_checkpoint_costs_nothing(
-    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, at_step: AtStep, send: Send
 ) -> None:
     """The larger of the two counts; a clock is never set back."""
     recipe = make_recipe("60s")
@@ -140,7 +129,7 @@ def test_a_heartbeat_behind_the_checkpoint_costs_nothing(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"used_seconds": null}', b'{"used": 3}', b"\x00" * 20])
 def test_a_damaged_heartbeat_is_told_and_the_checkpoints_clock_taken(
-    train_run: TrainRun, run: RunDir, content: bytes
+    train_run: TrainRun, run: RunDir, content: bytes, at_step: AtStep, send: Send
 ) -> None:
     """It is not synced, so that a power cut may leave anything in it."""
     with pytest.raises(Interrupted):
@@ -154,7 +143,7 @@ def test_a_damaged_heartbeat_is_told_and_the_checkpoints_clock_taken(
 
 
 def test_time_is_charged_although_no_checkpoint_was_left(
-    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, at_step: AtStep, send: Send
 ) -> None:
     """All checkpoints gone: the run begins anew, and its clock does not."""
     recipe = make_recipe("60s")

@@ -1,7 +1,6 @@
 """The loop: within the budget, repeatable to the bit, and whatever stops it costs no more than it must."""
 
 import math
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -21,24 +20,12 @@ from gpuday.train.checkpoint import Saved
 
 TrainRun = Callable[..., Any]
 MakeRecipe = Callable[..., Recipe]
+AtStep = Callable[[int, Callable[[], None]], Callable[..., None]]
+Send = Callable[[signal.Signals], Callable[[], None]]
 
 
 class Killed(BaseException):
     """Stands for kill -9, as far as one process can play it."""
-
-
-def at_step(step: int, act: Callable[[], None]) -> Callable[..., None]:
-    """A screen that acts when a step is told."""
-
-    def tell(event: str, /, **values: Any) -> None:
-        if event == "step" and values["step"] == step:
-            act()
-
-    return tell
-
-
-def send(number: signal.Signals) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
 
 
 def die() -> None:
@@ -124,6 +111,8 @@ def test_a_run_that_was_interrupted_and_resumed_is_equal_to_the_bit(
     run: RunDir,
     number: signal.Signals,
     changes: dict[str, Any],
+    at_step: AtStep,
+    send: Send,
 ) -> None:
     """A signal at step 3 saves and leaves with 75; the same call goes on and ends where the other run ended."""
     recipe, whole = make_recipe(**changes), RunDir(tmp_path / "whole")
@@ -151,7 +140,7 @@ def on(wanted: str, act: Callable[[], None], **with_values: Any) -> Callable[...
     return tell
 
 
-def test_a_signal_before_the_first_step_is_obeyed(train_run: TrainRun, tmp_path: Path, run: RunDir) -> None:
+def test_a_signal_before_the_first_step_is_obeyed(train_run: TrainRun, tmp_path: Path, run: RunDir, send: Send) -> None:
     """It may come while the model is built: nothing is trained, and the resumed run is the whole one."""
     whole = RunDir(tmp_path / "whole")
     train_run(at=whole)
@@ -161,7 +150,7 @@ def test_a_signal_before_the_first_step_is_obeyed(train_run: TrainRun, tmp_path:
     assert outcome(run) == outcome(whole)
 
 
-def test_a_signal_during_the_final_look_loses_nothing(train_run: TrainRun, run: RunDir) -> None:
+def test_a_signal_during_the_final_look_loses_nothing(train_run: TrainRun, run: RunDir, send: Send) -> None:
     """The end is so near that the run is finished; the exit code still tells that somebody wanted it to stop."""
     with pytest.raises(Interrupted):
         train_run(tell=on("validation", send(signal.SIGTERM), final=True))
@@ -173,7 +162,7 @@ def test_a_signal_during_the_final_look_loses_nothing(train_run: TrainRun, run: 
 
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_a_run_that_was_killed_and_resumed_is_equal_to_the_bit(
-    train_run: TrainRun, make_recipe: MakeRecipe, tmp_path: Path, run: RunDir, step: int
+    train_run: TrainRun, make_recipe: MakeRecipe, tmp_path: Path, run: RunDir, step: int, at_step: AtStep
 ) -> None:
     """Nothing saved at the end: it goes back to the last checkpoint and makes those steps again, alike."""
     recipe, whole = make_recipe(train__save_every_seconds=1e-3), RunDir(tmp_path / "whole")
@@ -186,7 +175,7 @@ def test_a_run_that_was_killed_and_resumed_is_equal_to_the_bit(
 
 
 def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
-    train_run: TrainRun, tmp_path: Path, run: RunDir
+    train_run: TrainRun, tmp_path: Path, run: RunDir, at_step: AtStep, send: Send
 ) -> None:
     """It ends as if nothing had happened, and says what happened."""
     whole = RunDir(tmp_path / "whole")
@@ -217,14 +206,14 @@ def test_a_finished_run_is_not_trained_again(train_run: TrainRun, run: RunDir) -
 
 def nonfinite(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool], value: float) -> None:
     """Losses of some micro-batches become `value`; counted from 0."""
-    real, count = mlm.weighted_cross_entropy, 0
+    real, count = mlm.cross_entropy, 0
 
     def loss(*args: torch.Tensor) -> torch.Tensor:
         nonlocal count
         count += 1
         return real(*args) * (value if bad(count - 1) else 1.0)
 
-    monkeypatch.setattr(mlm, "weighted_cross_entropy", loss)
+    monkeypatch.setattr(mlm, "cross_entropy", loss)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -263,7 +252,7 @@ def test_training_on_text_with_structure_lowers_the_loss(
     assert final < min(v.nats_per_token for v in rows(run, Validation) if v.step < 30)
 
 
-def test_each_attempt_has_its_number(train_run: TrainRun, run: RunDir) -> None:
+def test_each_attempt_has_its_number(train_run: TrainRun, run: RunDir, at_step: AtStep, send: Send) -> None:
     """Rows say which process wrote them."""
     for step in (2, 4):
         with pytest.raises(Interrupted):
@@ -273,7 +262,7 @@ def test_each_attempt_has_its_number(train_run: TrainRun, run: RunDir) -> None:
     assert seen == [(1, 1), (1, 2), (2, 3), (2, 4), (3, 5), (3, 6)]
 
 
-def test_the_handlers_of_before_are_back_after_a_run(train_run: TrainRun) -> None:
+def test_the_handlers_of_before_are_back_after_a_run(train_run: TrainRun, at_step: AtStep, send: Send) -> None:
     """Whoever calls `train` keeps his Ctrl-C."""
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
     with pytest.raises(Interrupted):

@@ -1,7 +1,5 @@
 """A session: what it starts from, what its checkpoints hold, and what it keeps of the budget for the end."""
 
-import dataclasses
-import json
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -9,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from gpuday.core.errors import Interrupted
-from gpuday.core.journal import Step, Validation, read
+from gpuday.core.errors import FitError, Interrupted
+from gpuday.core.journal import Note, Start, Step, Validation, read
 from gpuday.core.rundir import RunDir
 from gpuday.data.prepare import PreparedData
 from gpuday.objectives import Learner
+from gpuday.objectives.mlm import MaskedLearner
 from gpuday.recipe import Recipe
 from gpuday.train import checkpoint
 from gpuday.train.checkpoint import Saved
-from gpuday.train.session import Progress
 
 TrainRun = Callable[..., Any]
 MakeRecipe = Callable[..., Recipe]
@@ -39,12 +37,6 @@ def die_at(wanted: str) -> Callable[..., None]:
             raise Killed
 
     return tell
-
-
-def test_progress_survives_json() -> None:
-    """What a checkpoint's state holds of it is what comes back, nested answers included."""
-    progress = Progress(step=3, position=24, tokens=768, flops=1.25e8, before={"nats_per_token": 6.1, "by_source": {}})
-    assert Progress(**json.loads(json.dumps(dataclasses.asdict(progress)))) == progress
 
 
 def test_a_first_checkpoint_stands_before_the_first_step(train_run: TrainRun, run: RunDir, learner: Learner) -> None:
@@ -131,7 +123,7 @@ def test_a_compiled_session_books_the_first_step_of_each_level_as_compiling(
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr("gpuday.objectives.mlm.MaskedLearner.compile", lambda self, **options: asked.append(options))
     _, clock = train_run(make_recipe("6steps", train__mask_levels=2), fit={"compiled": True})
-    assert asked == [{"dynamic": False, "fullgraph": True}]
+    assert asked == [{"dynamic": False, "fullgraph": True, "mode": "default"}]
     steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
     fresh = [s for s in steps if s.compiled_anew]
     assert len(fresh) == len({s.masked for s in steps}) == 2
@@ -160,3 +152,107 @@ def test_a_held_out_text_smaller_than_the_fit_is_asked_for_whole(
     """A pinned fit never asks for rows that are not there."""
     progress, _ = train_run(fit={"heldout_rows": 10_000})
     assert progress.final["rows"] == len(data.heldout)
+
+
+def losses(run: RunDir) -> list[float]:
+    return [row.loss for _, row in read(run.journal) if isinstance(row, Step)]
+
+
+@pytest.fixture
+def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """`memory_for(2, from_call=5)`: from the fifth micro-batch on, more than two rows at a time run out of memory."""
+
+    def set_up(most_rows: int, *, from_call: int = 0) -> list[int]:
+        tried: list[int] = []
+        forward = MaskedLearner.forward
+
+        def limited(self: Learner, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            rows = len(inputs["ids"])
+            tried.append(rows)
+            loss = forward(self, inputs)
+            if len(tried) > from_call and rows > most_rows:
+                raise torch.OutOfMemoryError("out of memory")
+            return loss
+
+        monkeypatch.setattr(MaskedLearner, "forward", limited)
+        return tried
+
+    return set_up
+
+
+def test_a_step_that_runs_out_of_memory_is_made_again_with_half_as_many_rows_at_a_time(
+    train_run: TrainRun, run: RunDir, memory_for: Callable[..., list[int]]
+) -> None:
+    """In the second micro-batch of step 3: the same rows and losses as with enough memory, within rounding of sums."""
+    whole = RunDir(run.root.with_name("whole"))
+    train_run(at=whole)
+    tried = memory_for(2, from_call=5)
+    told: list[str] = []
+    progress, _ = train_run(tell=lambda event, /, **values: told.append(values["message"]) if event == "note" else None)
+    assert tried == [4] * 6 + [2] * 16
+    assert progress.microbatch == 2
+    steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
+    assert [(s.first_row, s.rows) for s in steps] == [(8 * i, 8) for i in range(6)]
+    assert losses(run) == pytest.approx(losses(whole), rel=1e-5)
+    notes = [row for _, row in read(run.journal) if isinstance(row, Note)]
+    assert [(n.step, n.message) for n in notes] == [(2, told[0])]
+    assert "out of memory with 4 rows at a time; from here on 2" in told
+
+
+def test_a_resumed_run_remembers_how_many_rows_fitted(
+    train_run: TrainRun, run: RunDir, memory_for: Callable[..., list[int]]
+) -> None:
+    """It does not run out of memory again to learn it."""
+    tried = memory_for(1)
+
+    def stop(event: str, /, **values: Any) -> None:
+        if event == "step" and values["step"] == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train_run(tell=stop)
+    assert tried == [4, 2] + [1] * 16
+    tried.clear()
+    train_run()
+    assert tried == [1] * 32
+    assert [row.microbatch for _, row in read(run.journal) if isinstance(row, Start)] == [4, 1]
+
+
+def test_a_row_that_does_not_fit_is_told(
+    train_run: TrainRun, run: RunDir, memory_for: Callable[..., list[int]]
+) -> None:
+    """With the fix, and after every half was tried."""
+    tried = memory_for(0)
+    with pytest.raises(FitError, match="not even one row") as caught:
+        train_run()
+    assert tried == [4, 2, 1]
+    assert "--size" in caught.value.fix
+
+
+def test_a_batch_that_grows_does_not_depend_on_how_many_rows_fit(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, memory_for: Callable[..., list[int]]
+) -> None:
+    """The ramp moves by the micro-batches that were fitted, so that the rows of each step are those of the plan."""
+    recipe = make_recipe("4steps", batch__ramp={"part": "ramp", "start": 0.25, "until": 0.5}, batch__rows=32)
+    memory_for(1)
+    train_run(recipe, fit={"rows": 32})
+    assert [row.rows for _, row in read(run.journal) if isinstance(row, Step)] == [8, 20, 32, 32]
+
+
+def test_a_look_is_not_taken_twice_after_one_step(train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir) -> None:
+    """Looks and saves that are due all the time come once a step, and the steps go on."""
+    train_run(make_recipe("3steps", train__validate_every=0.0, train__save_every_seconds=0.0))
+    kinds = [type(row).__name__ for _, row in read(run.journal)]
+    look_and_save = ["Validation", "Checkpoint"]
+    between = ["Step", *look_and_save]
+    assert kinds == ["Start", *look_and_save, *between, *between, "Step", "Checkpoint", *look_and_save]
+
+
+def test_isolated_documents_train(train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir) -> None:
+    """The run ends, learns otherwise than the one that mixes them, and its journal says which attention it had and why."""
+    isolated, _ = train_run(make_recipe(train__isolate=True))
+    mixed, _ = train_run(at=RunDir(run.root.with_name("mixed")))
+    assert isolated.final and mixed.final
+    assert 0 < abs(isolated.final["nats_per_token"] - mixed.final["nats_per_token"]) < 0.5
+    start = next(row for _, row in read(run.journal) if isinstance(row, Start))
+    assert start.attention.startswith("varlen: for CUDA only; flex: for CUDA only; sdpa: within ")

@@ -17,8 +17,9 @@ from gpuday.presets import find, names
 from gpuday.recipe import Recipe
 from gpuday.schedules.constant import Constant
 from gpuday.schedules.ramp import Ramp
+from gpuday.train.parallel import Ranks
 from gpuday.train.parameters import named_parameters
-from gpuday.train.step import MaskLevels, Outcome, take_step
+from gpuday.train.step import MaskLevels, Outcome, TooLarge, take_step
 
 MakeBatches = Callable[..., Any]
 
@@ -69,7 +70,7 @@ def test_gradients_of_micro_batches_add_up() -> None:
     """By hand: slopes (1, 2) and (2, 2) at w = (1, 2) give loss 5 + 6, gradient (3, 4), norm 5."""
     learner = Bowl()
     stepper = Watching(learner)
-    outcome = take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=0.25, clip=0.0)
+    outcome = take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=0.25, clip=0.0, ranks=Ranks())
     assert outcome == Outcome(loss=11.0, gradient_norm=5.0, skipped=False)
     assert stepper.seen == [(0.25, [3.0, 4.0])]
 
@@ -81,7 +82,7 @@ def test_the_whole_gradient_is_clipped_and_the_norm_before_is_told(clip: float, 
     """Its direction stays; a norm below the limit stays too; 0 leaves it alone."""
     learner = Bowl()
     stepper = Watching(learner)
-    outcome = take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=clip)
+    outcome = take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=clip, ranks=Ranks())
     assert outcome.gradient_norm == 5.0
     assert stepper.seen[0][1] == pytest.approx(wanted, rel=1e-5)
 
@@ -91,7 +92,7 @@ def test_gradients_of_the_step_before_are_gone() -> None:
     learner = Bowl()
     stepper = Watching(learner)
     for _ in range(2):
-        take_step(learner, stepper, slopes((3, 4)), multiplier=1.0, clip=0.0)
+        take_step(learner, stepper, slopes((3, 4)), multiplier=1.0, clip=0.0, ranks=Ranks())
     assert stepper.seen == [(1.0, [3.0, 4.0])] * 2
 
 
@@ -99,7 +100,7 @@ def test_an_optimizer_may_ask_for_the_gradient_again() -> None:
     """The closure makes the same step's gradients anew, clipped alike, and not on top of the old ones."""
     learner = Bowl()
     stepper = Watching(learner, ask_again=True)
-    take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=1.0)
+    take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=1.0, ranks=Ranks())
     assert stepper.seen[0][1] == pytest.approx([0.6, 0.8], rel=1e-5)
 
 
@@ -111,7 +112,7 @@ def test_an_update_that_is_not_finite_is_not_made(bad: tuple[float, float], clip
     """The optimizer is not even asked, and the outcome says so."""
     learner = Bowl()
     stepper = Watching(learner)
-    outcome = take_step(learner, stepper, slopes((1, 2), bad), multiplier=1.0, clip=clip)
+    outcome = take_step(learner, stepper, slopes((1, 2), bad), multiplier=1.0, clip=clip, ranks=Ranks())
     assert outcome.skipped
     assert stepper.seen == []
 
@@ -125,7 +126,7 @@ def test_a_finite_loss_with_a_gradient_that_is_not_is_no_update_either() -> None
 
     learner = Root()
     stepper = Watching(learner)
-    outcome = take_step(learner, stepper, slopes((0, 0)), multiplier=1.0, clip=0.0)
+    outcome = take_step(learner, stepper, slopes((0, 0)), multiplier=1.0, clip=0.0, ranks=Ranks())
     assert outcome.loss == 0.0
     assert outcome.skipped and stepper.seen == []
 
@@ -136,9 +137,9 @@ def test_weights_and_moments_stay_to_the_bit_when_an_update_is_skipped(preset: s
     optimizer = find(preset)("nano", Budget.parse("10m")).optimizer
     learner = Bowl()
     stepper = optimizer.build(named_parameters(learner)[:1])
-    take_step(learner, stepper, slopes((1, 2)), multiplier=1.0, clip=0.0)
+    take_step(learner, stepper, slopes((1, 2)), multiplier=1.0, clip=0.0, ranks=Ranks())
     before = [learner.w.detach().clone(), *(t.clone() for t in stepper.state().values())]
-    take_step(learner, stepper, slopes((float("nan"), 2)), multiplier=1.0, clip=0.0)
+    take_step(learner, stepper, slopes((float("nan"), 2)), multiplier=1.0, clip=0.0, ranks=Ranks())
     after = [learner.w.detach(), *stepper.state().values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -152,7 +153,7 @@ def test_many_micro_batches_equal_one_batch(make_batches: MakeBatches, learner: 
         stepper = Collecting(learner)
         outcome = take_step(
             learner, stepper, lambda b=batches, n=size: b.step(40, 8, multiplier=1.0, microbatch=n),
-            multiplier=1.0, clip=0.0,
+            multiplier=1.0, clip=0.0, ranks=Ranks(),
         )  # fmt: skip
         gradients.append((outcome, stepper.gradient))
     (whole, a), (pieces, b) = gradients
@@ -176,12 +177,61 @@ def test_the_gradient_is_accumulated_in_fp32_where_the_model_computes_in_bf16(
         batches, stepper = make_batches(), Collecting(learner)
         take_step(
             learner, stepper, lambda b=batches, n=size: b.step(0, 64, multiplier=1.0, microbatch=n),
-            multiplier=1.0, clip=0.0,
+            multiplier=1.0, clip=0.0, ranks=Ranks(),
         )  # fmt: skip
         gradients.append(stepper.gradient)
         assert stepper.gradient.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9995
     assert gradients[1].norm() == pytest.approx(float(gradients[0].norm()), rel=5e-3)
+
+
+def memory_faults() -> list[BaseException]:
+    """As allocators raise them: CUDA's, Python's, and the CPU's own."""
+    return [
+        torch.OutOfMemoryError("out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ]
+
+
+@pytest.mark.parametrize("fault", memory_faults(), ids=lambda fault: type(fault).__name__)
+def test_memory_that_runs_out_before_the_update_touches_nothing(fault: BaseException) -> None:
+    """In the second micro-batch: the optimizer is not asked, and the gradients of the first are given back."""
+
+    def microbatches() -> Iterator[dict[str, Tensor]]:
+        yield {"slope": torch.tensor((1.0, 2.0))}
+        raise fault
+
+    learner = Bowl()
+    stepper = Watching(learner)
+    with pytest.raises(TooLarge):
+        take_step(learner, stepper, microbatches, multiplier=1.0, clip=0.0, ranks=Ranks())
+    assert stepper.seen == []
+    assert learner.w.grad is None
+    assert learner.w.tolist() == [1.0, 2.0]
+
+
+def test_memory_that_runs_out_in_the_update_is_an_error_of_its_own() -> None:
+    """Some weights may have moved by then, so that the step cannot be made again."""
+
+    class Full(Watching):
+        def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+            raise torch.OutOfMemoryError("out of memory")
+
+    learner = Bowl()
+    with pytest.raises(torch.OutOfMemoryError):
+        take_step(learner, Full(learner), slopes((1, 2)), multiplier=1.0, clip=0.0, ranks=Ranks())
+
+
+def test_another_fault_is_not_taken_for_a_lack_of_memory() -> None:
+    """A RuntimeError that says something else reaches the caller as it is."""
+
+    def microbatches() -> Iterator[dict[str, Tensor]]:
+        yield {"slope": torch.ones(3)}
+
+    learner = Bowl()
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        take_step(learner, Watching(learner), microbatches, multiplier=1.0, clip=0.0, ranks=Ranks())
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 6])

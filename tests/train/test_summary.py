@@ -13,7 +13,7 @@ import torch
 from gpuday.core import config
 from gpuday.core.clock import Budget, Clock
 from gpuday.core.errors import Interrupted
-from gpuday.core.journal import Step, read, surviving
+from gpuday.core.journal import Start, Step, read, surviving
 from gpuday.core.rundir import RunDir
 from gpuday.data.prepare import PreparedData
 from gpuday.models.flops import training_per_token
@@ -21,7 +21,7 @@ from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_model
 from gpuday.train.device import EnergyMeter
 from gpuday.train.fit import Fit
-from gpuday.train.summary import compliance, sections
+from gpuday.train.summary import compliance, device_seconds, sections
 
 TrainRun = Callable[..., Any]
 MakeRecipe = Callable[..., Recipe]
@@ -47,7 +47,7 @@ KEYS = {
     "clock": {"budget", "budget_seconds", "used_seconds", "ledger"},
     "train": {
         *("tokens", "tokens_processed", "steps", "epochs", "tokens_per_second", "flops"),
-        *("useful_flops_per_second", "bound_share"),
+        *("useful_flops_per_second", "bound_share", "data_wait_share", "compilations", "ranks"),
     },
     "model": {"architecture", "size", "parameters", "trunk_parameters", "flops_per_token", "max_length"},
     "heldout": {"nats_per_token", "word_bits_per_byte", "before", "by_source"},
@@ -76,6 +76,8 @@ def test_the_numbers_of_a_run_follow_from_its_journal(
     assert train["tokens_per_second"] == statistics.median(256 / s.step_seconds for s in steps)
     assert train["flops"] == steps[-1].flops
     assert train["bound_share"] == train["useful_flops_per_second"] / pinned.bound_flops_per_second
+    assert train["data_wait_share"] == sum(s.waited_seconds for s in steps) / sum(s.step_seconds for s in steps)
+    assert 0 < train["data_wait_share"] < 1
     slowest, fastest = min(s.step_seconds for s in steps), max(s.step_seconds for s in steps)
     per_step = steps[1].flops - steps[0].flops
     assert 0.5 * per_step / fastest < train["useful_flops_per_second"] < 1.5 * per_step / slowest
@@ -168,6 +170,32 @@ def test_the_energy_of_a_resumed_run_is_not_known(
     assert "resumed" in summary["energy_reason"]
 
 
+def began(used: float, ranks: int) -> Start:
+    return Start(step=0, used_seconds=used, device="a test", compiled=False, microbatch=4, ranks=ranks)
+
+
+def test_device_seconds_are_the_clocks_times_the_ranks_of_each_attempt() -> None:
+    """By hand: 100 s on four devices, then 50 s on two; the start of an attempt counts with the attempt."""
+    assert device_seconds([began(2.0, 1)], 60.0) == 60.0
+    assert device_seconds([began(2.0, 4), began(100.0, 2)], 150.0) == 4 * 100 + 2 * 50
+
+
+def test_the_share_of_the_bound_is_one_devices(
+    summarise: Summarise, train_run: TrainRun, run: RunDir, tiny: Recipe, data: PreparedData, pinned: Fit
+) -> None:
+    """The same journal as if two ranks had written it: as many tokens a second, and half the share of a device."""
+    alone = summarise()
+    lines = run.journal.read_text().replace('"ranks": 1', '"ranks": 2')
+    run.journal.write_text(lines)
+    progress, clock = train_run()
+    both = sections(tiny, data, run, pinned, progress, clock, EnergyMeter(torch.device("cpu")))
+    assert both["train"]["ranks"] == 2
+    assert both["train"]["bound_share"] == pytest.approx(alone["train"]["bound_share"] / 2)
+    assert both["train"]["useful_flops_per_second"] == alone["train"]["useful_flops_per_second"]
+    assert both["device_seconds"] == pytest.approx(2 * alone["device_seconds"], rel=1e-3)
+    assert both["energy_joules"] is None and "one device of 2" in both["energy_reason"]
+
+
 def test_missing_energy_comes_with_its_reason(summarise: Summarise) -> None:
     """A CPU has no meter."""
     summary = summarise()
@@ -193,7 +221,7 @@ def rule(rules: dict[str, str], word: str) -> str:
 def test_compliance_states_evidence_for_each_rule(tiny: Recipe, data: PreparedData) -> None:
     """Seed, fingerprints, seconds over budget, compiling: what a reader can check, for each of the five rules."""
     recipe, clock = with_seconds(tiny, 95.0)
-    rules = compliance(recipe, data, clock)
+    rules = compliance(recipe, data, clock, ranks=1)
     assert sorted({name[0] for name in rules}) == list("12345")
     assert "seed 5" in rule(rules, "from scratch") and "Mlm" in rule(rules, "from scratch")
     assert data.tokenizer.fingerprint in rule(rules, "pretrained")
@@ -208,11 +236,18 @@ def test_a_budget_that_was_passed_is_not_called_kept(
 ) -> None:
     """A hundredth is the end of a step; more is no run of that budget."""
     recipe, clock = with_seconds(tiny, used)
-    assert rule(compliance(recipe, data, clock), "budget").startswith(verdict)
+    assert rule(compliance(recipe, data, clock, ranks=1), "budget").startswith(verdict)
+
+
+def test_the_evidence_names_the_devices(tiny: Recipe, data: PreparedData) -> None:
+    """Seconds on each of four are no seconds on one."""
+    recipe, clock = with_seconds(tiny, 95.0)
+    assert "on each of 4 devices" in rule(compliance(recipe, data, clock, ranks=4), "budget")
+    assert "devices" not in rule(compliance(recipe, data, clock, ranks=1), "budget")
 
 
 def test_a_tokenizer_that_was_read_is_not_called_trained(tiny: Recipe, data: PreparedData) -> None:
     """Loading one is allowed, and recorded."""
     loaded = config.replace_at(tiny, "data.tokenizer", "/somewhere/tokenizer.json")
-    assert "read from a file" in rule(compliance(loaded, data, Clock(tiny.budget)), "pretrained")
-    assert "bpe trained on the corpus" in rule(compliance(tiny, data, Clock(tiny.budget)), "pretrained")
+    assert "read from a file" in rule(compliance(loaded, data, Clock(tiny.budget), ranks=1), "pretrained")
+    assert "bpe trained on the corpus" in rule(compliance(tiny, data, Clock(tiny.budget), ranks=1), "pretrained")

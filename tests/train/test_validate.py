@@ -1,6 +1,7 @@
 """Held-out loss: the same question for every run, whatever its seed, its micro-batch and its moment."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,21 @@ from torch import Tensor
 
 from gpuday.data.prepare import PreparedData
 from gpuday.objectives import Learner, Vocabulary
+from gpuday.train import validate
+from gpuday.train.parallel import Ranks
 from gpuday.train.validate import Answer, HeldOut
 
 CPU = torch.device("cpu")
 LENGTH = 32
 MASK = 4  # its id in every trained tokenizer
+
+
+class Plain(torch.nn.Module):
+    """An encoder whose hidden states are what it is given; it keeps the segments."""
+
+    def forward(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
+        self.segments = segments
+        return ids
 
 
 class Watching(torch.nn.Module):
@@ -24,8 +35,9 @@ class Watching(torch.nn.Module):
         super().__init__()
         self.vocab, self._logits = vocab, logits
         self.asked: list[tuple[Tensor, Tensor]] = []
+        self.encoder = Plain()  # what is hidden is what is seen
 
-    def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def predict(self, ids: Tensor, positions: Tensor) -> Tensor:
         assert not self.training
         assert not torch.is_grad_enabled()
         self.asked.append((ids, positions))
@@ -52,7 +64,7 @@ def heldout(data: PreparedData, vocabulary: Vocabulary) -> HeldOut:
 
 
 def ask(heldout: HeldOut, model: torch.nn.Module, rows: int = 10_000, microbatch: int = 8) -> Answer:
-    return heldout.ask(model, rows=rows, microbatch=microbatch, device=CPU)  # type: ignore[arg-type]
+    return heldout.ask(model, rows=rows, microbatch=microbatch, device=CPU, ranks=Ranks())  # type: ignore[arg-type]
 
 
 def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary(
@@ -78,6 +90,18 @@ def test_a_model_that_knows_the_answer_pays_nothing(
         return 100.0 * torch.nn.functional.one_hot(labels, vocabulary.size).float()
 
     assert ask(heldout, Watching(vocabulary.size, logits)).nats_per_token == pytest.approx(0.0, abs=1e-6)
+
+
+def test_documents_are_kept_apart_where_they_were_in_training(data: PreparedData, vocabulary: Vocabulary) -> None:
+    """The encoder gets the segments of just the rows it is asked about, or none."""
+    model = Watching(vocabulary.size)
+    ask(HeldOut(data.heldout, vocabulary, isolate=True), model, rows=3)
+    stored = data.heldout.rows(np.arange(len(data.heldout)))
+    rows = [int(((stored == ids) | (ids == MASK)).all(1).argmax()) for ids in model.asked[0][0].numpy()]
+    assert model.encoder.segments is not None
+    assert model.encoder.segments.tolist() == data.heldout.segments(np.array(rows)).tolist()
+    ask(HeldOut(data.heldout, vocabulary), model, rows=3)
+    assert model.encoder.segments is None
 
 
 def test_every_asked_position_shows_the_mask_and_no_other_does(
@@ -236,3 +260,41 @@ def test_every_whole_micro_batch_has_the_same_shapes(heldout: HeldOut, vocabular
     ask(heldout, watching, rows=8, microbatch=2)
     assert len(watching.asked) == 4
     assert len({(tuple(ids.shape), tuple(positions.shape)) for ids, positions in watching.asked}) == 1
+
+
+def test_the_answer_does_not_depend_on_how_many_logits_exist_at_a_time(
+    heldout: HeldOut, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of seven positions against all at once, within rounding; no chunk is larger."""
+    whole = ask(heldout, learner.model)
+    monkeypatch.setattr(validate, "CHUNK", 7)
+    seen: list[int] = []
+    predict = learner.model.predict
+    monkeypatch.setattr(learner.model, "predict", lambda hidden, p: seen.append(len(p)) or predict(hidden, p))
+    pieces = ask(heldout, learner.model)
+    assert max(seen) == 7
+    assert pieces.masked == whole.masked
+    assert pieces.nats_per_token == pytest.approx(whole.nats_per_token, rel=1e-6)
+
+
+class OneOf(Ranks):
+    """A rank whose sums are what another such rank has left for it."""
+
+    def __init__(self, rank: int, size: int, others: Sequence[float]) -> None:
+        super().__init__(rank, size)
+        self.others, self.mine = others, list[float]()
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        self.mine = list(values)
+        return [a + b for a, b in zip(values, self.others, strict=True)] if self.others else self.mine
+
+
+def test_ranks_share_the_rows_of_a_look(heldout: HeldOut, learner: Learner) -> None:
+    """Each row once, by one of two; the sums of both give the answer of one, and the pace counts all rows."""
+    alone = ask(heldout, learner.model, rows=13, microbatch=4)
+    first = OneOf(0, 2, ())
+    heldout.ask(learner.model, rows=13, microbatch=4, device=CPU, ranks=first)
+    both = heldout.ask(learner.model, rows=13, microbatch=4, device=CPU, ranks=OneOf(1, 2, first.mine))
+    assert both.masked == alone.masked
+    assert both.nats_per_token == pytest.approx(alone.nats_per_token, rel=1e-12)
+    assert both.by_source == {"synthetic": pytest.approx(alone.by_source["synthetic"], rel=1e-12)}

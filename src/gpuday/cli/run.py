@@ -1,10 +1,19 @@
-"""`gpuday run`, and the rooms up to training: prepare -> fit -> train -> evaluate -> export -> report."""
+"""`gpuday run`, and the rooms up to training: prepare -> fit -> train -> evaluate -> export -> report.
+
+Under `torchrun` rank 0 prints, prepares, measures and writes; the other ranks train with it and then leave.
+"""
+
+import contextlib
+from dataclasses import asdict
+
+import torch
 
 from gpuday.cli.data import run_data
 from gpuday.cli.flags import Flags, TaskFlags
-from gpuday.cli.resolve import cache_folder, claim_run, resolve_recipe, resolve_run
+from gpuday.cli.resolve import claim_run, resolve_recipe, resolve_run
 from gpuday.cli.rooms import check_tasks, evaluate_room, export_room, report_room
 from gpuday.cli.screen import Screen
+from gpuday.core.cache import cache_folder
 from gpuday.core.environment import environment
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.data.prepare import PreparedData
@@ -13,6 +22,7 @@ from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.device import EnergyMeter, describe, pick_device
 from gpuday.train.fit import fit
 from gpuday.train.loop import train
+from gpuday.train.parallel import Ranks
 from gpuday.train.summary import sections
 
 
@@ -24,16 +34,17 @@ def run_command(preset: str | None = None, *, flags: Flags = Flags(), tasks: Tas
     preset
         A preset's name, or a TOML file that begins with `base = "..."`. [modern]
     """
-    with Screen(as_json=flags.json) as screen:
+    ranks = Ranks.of_environment()
+    with Screen(as_json=flags.json, silent=not ranks.leads) as screen:
         recipe = resolve_recipe(preset, flags, screen)
         check_tasks(tasks)  # a missing task file is found before the budget is spent
         run = resolve_run(recipe, flags)
-        with run.lock():
-            data = prepare_room(recipe, run, screen)
-            train_room(recipe, data, run, screen)
-            evaluate_room(run, tasks, screen)
-            export_room(run, screen)
-            report_room(run, screen)
+        with _claimed(run, ranks):
+            prepare_and_train(recipe, run, screen, ranks)
+            if ranks.leads:
+                evaluate_room(run, tasks, screen)
+                export_room(run, screen)
+                report_room(run, screen)
 
 
 def prepare_command(preset: str | None = None, *, flags: Flags = Flags()) -> None:  # noqa: B008
@@ -59,11 +70,25 @@ def train_command(preset: str | None = None, *, flags: Flags = Flags()) -> None:
     preset
         A preset's name, or a TOML file that begins with `base = "..."`. [modern]
     """
-    with Screen(as_json=flags.json) as screen:
+    ranks = Ranks.of_environment()
+    with Screen(as_json=flags.json, silent=not ranks.leads) as screen:
         recipe = resolve_recipe(preset, flags, screen)
         run = resolve_run(recipe, flags)
-        with run.lock():
-            train_room(recipe, prepare_room(recipe, run, screen), run, screen)
+        with _claimed(run, ranks):
+            prepare_and_train(recipe, run, screen, ranks)
+
+
+def prepare_and_train(recipe: Recipe, run: RunDir, screen: Screen, ranks: Ranks) -> None:
+    """What all ranks do together: rank 0 prepares, the others then open what it wrote, and all train."""
+    device = ranks.device()
+    with ranks.joined(device):
+        data = ranks.lead_first(lambda: prepare_room(recipe, run, screen), lambda: PreparedData.open(run.data))
+        train_room(recipe, data, run, screen, device, ranks)
+
+
+def _claimed(run: RunDir, ranks: Ranks) -> contextlib.AbstractContextManager[None]:
+    """The lock of the run's folder, held by rank 0 for all."""
+    return run.lock() if ranks.leads else contextlib.nullcontext()
 
 
 def prepare_room(recipe: Recipe, run: RunDir, screen: Screen) -> PreparedData:
@@ -74,36 +99,45 @@ def prepare_room(recipe: Recipe, run: RunDir, screen: Screen) -> PreparedData:
     return data
 
 
-def train_room(recipe: Recipe, data: PreparedData, run: RunDir, screen: Screen) -> None:
+def train_room(
+    recipe: Recipe, data: PreparedData, run: RunDir, screen: Screen, device: torch.device, ranks: Ranks
+) -> None:
     """Fit to the device, train within the budget, write the summary. A run that has its summary is finished."""
     if run.summary.exists() and "train" in read_json(run.summary):
         screen.tell("trained", already=True)
         return
-    data.train.verify()  # every byte against its checksum, before the clock starts
-    data.heldout.verify()
-    device = pick_device()
+    if ranks.leads:
+        data.train.verify()  # every byte against its checksum, before the clock starts
+        data.heldout.verify()
     screen.budget_seconds = recipe.budget.seconds
     vocabulary = vocabulary_of(data.tokenizer)
-    fitted = fit(
-        recipe,
-        device=device,
-        make_learner=lambda: make_learner(recipe, vocab=vocabulary.size),
-        vocabulary=vocabulary,
-        heldout_rows=len(data.heldout),
-        pinned=run.fit,
-        cache=cache_folder() / "fit",
+    fitted = ranks.lead_first(  # the others find the answer pinned in the run
+        lambda: fit(
+            recipe,
+            device=device,
+            make_learner=lambda: make_learner(recipe, vocab=vocabulary.size),
+            vocabulary=vocabulary,
+            heldout_rows=len(data.heldout),
+            pinned=run.fit,
+            cache=cache_folder() / "fit",
+            ranks=ranks.size,
+        )
     )
     screen.tell(
         "fit",
         microbatch=fitted.microbatch,
         rows=fitted.rows,
         dtype=fitted.dtype,
+        threads=fitted.threads,
         compiled=fitted.compiled,
         expected_tokens=fitted.expected_tokens,
+        tokens_per_second=fitted.tokens_per_second,
+        reasons=asdict(fitted.reasons),
     )
     for notice in fitted.notices:
         screen.tell("notice", message=notice)
     energy = EnergyMeter(device)
-    progress, clock = train(recipe, data, run, fitted, device=device, tell=screen.tell)
-    run.update_summary(**sections(recipe, data, run, fitted, progress, clock, energy))
+    progress, clock = train(recipe, data, run, fitted, device=device, tell=screen.tell, ranks=ranks)
+    if ranks.leads:
+        run.update_summary(**sections(recipe, data, run, fitted, progress, clock, energy))
     screen.tell("trained", steps=progress.step, tokens=progress.tokens, used_seconds=clock.used_seconds())

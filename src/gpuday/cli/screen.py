@@ -47,13 +47,14 @@ def figure(value: Any) -> str:
 
 
 class Screen:
-    """Receives events (`tell`) and shows them; a context manager, so that the live line ends cleanly."""
+    """Receives events (`tell`) and shows them, unless it is `silent`; a context manager, so that the live line ends
+    cleanly."""
 
-    def __init__(self, *, as_json: bool, budget_seconds: float | None = None) -> None:
+    def __init__(self, *, as_json: bool, budget_seconds: float | None = None, silent: bool = False) -> None:
         self.console = Console(highlight=False)
         self.as_json = as_json or not self.console.is_terminal
         self.budget_seconds = budget_seconds
-        self._deaf = False
+        self._deaf = silent
         self._last: dict[str, float] = {}
         self._bar: Progress | None = None
         self._speed: float | None = None
@@ -119,11 +120,14 @@ class Screen:
     def _show_line(self, event: str, values: dict[str, Any]) -> None:
         if event == "validation" and values.get("final"):
             self._end_bar()
+        reasons = values.pop("reasons", {})
         shown = ", ".join(
             f"{k.replace('_', ' ')} {figure(v)}" for k, v in values.items() if v not in (None, "", {}, ())
         )
         line = Text(f"{event:>10}  ", style="bold")
         line.append(Text(shown, style=""))
+        for name, reason in reasons.items():
+            line.append(f"\n{'':12}{name}: {clean(reason)}")
         (self._bar.console if self._bar else self.console).print(line, soft_wrap=True)
 
     def _end_bar(self) -> None:

@@ -1,13 +1,16 @@
 """Micro-batches of any step, from one integer: the position in the stream of rows.
 
 Position i is epoch i // N, row order[i % N] of N rows; masks are keyed by (seed, epoch, row). The stream is thus the
-same for every micro-batch size, and the loader's whole state is the position. A worker thread makes the next
-micro-batch while the device works on the present one.
+same for every micro-batch size, and the loader's whole state is the position. A step is cut into micro-batches, which
+are dealt to the ranks in turn: they are the same ones for every number of ranks. A worker thread makes the next one
+while the device works on the present one, over the end of a step too.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -29,8 +32,29 @@ class Segment:
     rows: Int
 
 
+@dataclass(frozen=True)
+class Piece:
+    """All that the inputs of a micro-batch depend on, but for the number that the step's weights are divided by.
+
+    `count` rows from `start` on, padded to `size` rows with weight zero; no row counts where `count` is 0.
+    """
+
+    start: int
+    count: int
+    size: int
+    multiplier: float
+
+
+@dataclass(frozen=True)
+class Made:
+    """Inputs on their device, and the event after which a copy from the host is complete."""
+
+    inputs: Inputs
+    copied: torch.cuda.Event | None = None
+
+
 class Batches:
-    """Reads `store` in `order`, makes inputs by `objective`, hands them out on `device`."""
+    """Reads `store` in `order`, makes inputs by `objective`, hands them out on `device`: the share of rank `rank`."""
 
     def __init__(
         self,
@@ -42,29 +66,56 @@ class Batches:
         seed: int,
         expected_rows: int,
         device: torch.device,
+        rank: int = 0,
+        ranks: int = 1,
+        isolate: bool = False,
     ) -> None:
         self._store, self._order, self._objective, self._vocabulary = store, order, objective, vocabulary
         self._seed, self._expected_rows, self._device = seed, expected_rows, device
+        self._rank, self._ranks, self._isolate = rank, ranks, isolate
         self._epoch_order: tuple[int, RowOrder] | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="gpuday-batches")
+        self._ahead: tuple[Piece, Future[Made]] | None = None
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.waited_seconds = 0.0  # by whoever asked for inputs, in all
 
     def step(self, position: int, rows: int, *, multiplier: float, microbatch: int) -> Iterator[Inputs]:
-        """The micro-batches of the step that reads `rows` rows from `position` on, each of `microbatch` rows.
+        """This rank's micro-batches of the step that reads `rows` rows from `position` on, each of `microbatch` rows.
 
-        `weights` add up to 1 over the step; the last micro-batch is padded with rows of weight zero.
+        `weights` add up to 1 over the step and all ranks; the last micro-batch is padded with rows of weight zero, and a
+        rank for which none is left gets one that weighs nothing. What comes ahead of the next step is a guess that it
+        has as many rows at the same multiplier: only what fits what is then asked for is used.
         """
-        starts = range(position, position + rows, microbatch)
+        mine = self._pieces(position, rows, multiplier, microbatch)
+        guess = self._pieces(position + rows, rows, multiplier, microbatch)[0]
+        for piece, then in pairwise([*mine, guess]):
+            inputs = self._take(piece, then)
+            per_row = len(inputs["weights"]) // microbatch
+            # Not part of what is made ahead: the next step's number of rows is known when it begins.
+            yield {**inputs, "weights": inputs["weights"] / (per_row * rows)}
+
+    def _pieces(self, position: int, rows: int, multiplier: float, microbatch: int) -> list[Piece]:
         stop = position + rows
+        starts = range(position, stop, microbatch)[self._rank :: self._ranks]
+        pieces = [Piece(start, min(microbatch, stop - start), microbatch, multiplier) for start in starts]
+        return pieces or [Piece(position, 0, microbatch, multiplier)]
 
-        def make(start: int) -> Inputs:
-            return self._make(start, min(microbatch, stop - start), microbatch, multiplier, rows)
-
-        ahead: Future[Inputs] = self._worker.submit(make, starts[0])
-        for start in [*starts[1:], None]:
-            ready = ahead.result()
-            if start is not None:
-                ahead = self._worker.submit(make, start)
-            yield {k: v.to(self._device, non_blocking=True) for k, v in ready.items()}
+    def _take(self, wanted: Piece, then: Piece) -> Inputs:
+        """The wanted inputs, made now unless they were made ahead; `then` is begun."""
+        began = perf_counter()
+        if self._ahead is None or self._ahead[0] != wanted:
+            if self._ahead is not None:
+                self._ahead[1].cancel()
+            self._ahead = wanted, self._worker.submit(self._make, wanted)
+        made = self._ahead[1].result()
+        self._ahead = then, self._worker.submit(self._make, then)
+        self.waited_seconds += perf_counter() - began
+        if made.copied is not None:
+            here = torch.cuda.current_stream(self._device)
+            here.wait_event(made.copied)
+            for tensor in made.inputs.values():
+                tensor.record_stream(here)  # else its memory could be given away before the model has read it
+        return made.inputs
 
     def row_indices(self, position: int, count: int) -> list[Segment]:
         """Which rows the positions stand for, split where an epoch ends."""
@@ -86,22 +137,30 @@ class Batches:
             self._epoch_order = (epoch, made)
         return self._epoch_order[1](positions)
 
-    def _make(self, position: int, count: int, microbatch: int, multiplier: float, step_rows: int) -> Inputs:
-        pieces = [self._segment(segment, multiplier) for segment in self.row_indices(position, count)]
+    def _make(self, piece: Piece) -> Made:
+        read = max(piece.count, 1)
+        pieces = [self._segment(segment, piece.multiplier) for segment in self.row_indices(piece.start, read)]
         whole = pieces[0] if len(pieces) == 1 else _join(pieces, self._store.length)
-        if count < microbatch:
-            whole = _pad(whole, count, microbatch, self._store.length)
-        per_row = len(whole["weights"]) // microbatch
-        whole["weights"] = whole["weights"] / np.float32(per_row * step_rows)
-        made = {k: torch.from_numpy(v) for k, v in whole.items()}
-        return {k: v.pin_memory() for k, v in made.items()} if self._device.type == "cuda" else made
+        if read < piece.size:
+            whole = _pad(whole, read, piece.size, self._store.length)
+        if not piece.count:
+            whole["weights"] = np.zeros_like(whole["weights"])
+        host = {k: torch.from_numpy(v) for k, v in whole.items()}
+        if self._copies is None:
+            return Made(host)
+        # From here, and on a stream of its own: the loop is about to wait for the device at the end of a step, and the
+        # copy must neither wait for the kernels before it nor hold up those behind it.
+        with torch.cuda.stream(self._copies):
+            inputs = {k: v.pin_memory().to(self._device, non_blocking=True) for k, v in host.items()}
+            return Made(inputs, self._copies.record_event())
 
     def _segment(self, segment: Segment, multiplier: float) -> dict[str, np.ndarray]:
         rows = self._store.rows(segment.rows)
         keys: U64 = segment.rows.astype(np.uint64)
-        return self._objective.inputs(
+        made = self._objective.inputs(
             rows, keys, seed=self._seed, epoch=segment.epoch, multiplier=multiplier, vocabulary=self._vocabulary
         )
+        return made | {"segments": self._store.segments(segment.rows)} if self._isolate else made
 
 
 def _join(pieces: list[dict[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:

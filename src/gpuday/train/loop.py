@@ -1,8 +1,10 @@
 """The training loop, read top to bottom: clock, resume, steps until the budget ends, final look, final save."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -14,7 +16,9 @@ from gpuday.data.prepare import PreparedData
 from gpuday.recipe import Recipe
 from gpuday.train import checkpoint
 from gpuday.train.fit import Fit
-from gpuday.train.session import Progress, Session, Tell
+from gpuday.train.parallel import Ranks
+from gpuday.train.progress import Progress
+from gpuday.train.session import Session, Tell
 from gpuday.train.signals import Signals
 
 MOST_SKIPPED = 3  # non-finite updates in a row before the run stops
@@ -28,30 +32,36 @@ def train(
     *,
     device: torch.device,
     tell: Tell,
+    ranks: Ranks | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> tuple[Progress, Clock]:
     """Train until the budget is used, from the newest good checkpoint if there is one.
 
-    The clock starts here and stops when the final weights are durable. Raises Interrupted after a signal, its state
-    saved; GpudayError when three updates in a row are not finite.
+    The clock starts here and stops when the final weights are durable. With several ranks all of them call this; rank 0
+    keeps the clock and writes, and the clock that the others return has no meaning. Raises Interrupted after a signal,
+    its state saved; GpudayError when three updates in a row are not finite.
     """
+    ranks = ranks or Ranks()
     clock = Clock(recipe.budget, now=now)
-    journal = Journal(run.journal, attempt=attempts(run.journal) + 1)
+    # Every rank writes its rows, so that the loop below is the same for all; those of rank 0 are kept.
+    journal = Journal(run.journal if ranks.leads else Path(os.devnull), attempt=attempts(run.journal) + 1)
 
-    def note(message: str, step: int = 0) -> None:
-        journal.write(Note(step=step, message=message))
-        tell("note", step=step, message=message)
+    def note(message: str) -> None:
+        journal.write(Note(step=0, message=message))
+        tell("note", step=0, message=message)
 
-    charged, stopped = _charged(run, note)
+    charged, stopped = _charged(run, note) if ranks.leads else (0.0, False)
     clock.inherit_lost(charged)
     clock.start()
     with contextlib.ExitStack() as stack:
         stack.callback(journal.close)
         signals = stack.enter_context(Signals())
-        heartbeat = stack.enter_context(Heartbeat(clock, run.heartbeat))
+        heartbeat = Heartbeat(clock, run.heartbeat)
+        if ranks.leads:
+            stack.enter_context(heartbeat)
         stack.callback(clock.stop)
         with clock.activity("build"):
-            saved = checkpoint.load_newest(run.checkpoints, warn=note)
+            saved = ranks.lead_first(lambda: checkpoint.load_newest(run.checkpoints, warn=note))
             if saved is not None and saved.state["progress"]["final"] is not None:
                 heartbeat.keep(charged)
                 return Progress(**saved.state["progress"]), _resting_clock(recipe, saved, charged)
@@ -60,30 +70,31 @@ def train(
             if charged and not stopped:
                 note("the attempt before was killed; what it did after its last checkpoint is charged, and done again")
             session = Session(
-                recipe, data, run, fit, device=device, clock=clock, journal=journal, tell=tell, saved=saved
+                recipe, data, run, fit, device=device, ranks=ranks, clock=clock, journal=journal, tell=tell, saved=saved
             )
             stack.callback(session.close)
         session.announce()
         if session.progress.before is None:
             session.first_look()
-        while not signals.received and session.has_room():
-            outcome = session.step()
-            if outcome.skipped:
-                note("the update was not finite and was not made", session.progress.step)
-            if session.progress.skipped >= MOST_SKIPPED:
-                raise _diverged(session.progress.step, run)
-            if clock.fraction() - session.last_look >= recipe.train.validate_every and clock.fraction() < 1.0:
+        while (turn := session.turn(signals.received)).action not in ("finish", "leave"):
+            if turn.action == "look":
                 session.quick_look()
-            if clock.used_seconds() - session.last_save >= recipe.train.save_every_seconds:
+            elif turn.action == "save":
                 session.save()
-        if signals.received:
+            else:
+                outcome = session.step(turn.fraction)
+                if outcome.skipped:
+                    session.note("the update was not finite and was not made")
+                if session.progress.skipped >= MOST_SKIPPED:
+                    raise _diverged(session.progress.step, run)
+        if turn.action == "leave":
             session.save()
-            note(f"stopped by {signals.received}", session.progress.step)
+            session.note(f"stopped by {turn.signal}")
         else:
             session.finish()
         heartbeat.left_nothing = True
-        if signals.received:
-            raise _interrupted(signals.received, session, run)
+        if signal := turn.signal or signals.received:  # one that came during the final look, too
+            raise _interrupted(signal, turn.fraction, session.progress.step, run)
     return session.progress, clock
 
 
@@ -117,9 +128,9 @@ def _diverged(step: int, run: RunDir) -> GpudayError:
     )
 
 
-def _interrupted(signal: str, session: Session, run: RunDir) -> Interrupted:
+def _interrupted(signal: str, fraction: float, step: int, run: RunDir) -> Interrupted:
     return Interrupted(
-        f"{signal}: stopped at step {session.progress.step}, {session.clock.fraction():.0%} of the budget used",
+        f"{signal}: stopped at step {step}, {fraction:.0%} of the budget used",
         where=str(run.root),
         fix="give the same command again to resume",
     )

@@ -1,26 +1,31 @@
 """What the loop works on: the live objects of a run, and the few things that are done with them."""
 
-import statistics
-from collections import deque
-from dataclasses import asdict, dataclass, replace
+import signal
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 
 from gpuday.core.clock import Clock
-from gpuday.core.journal import Checkpoint, Journal, Start, Step, Validation
+from gpuday.core.errors import FitError
+from gpuday.core.journal import Checkpoint, Journal, Note, Start, Step, Validation
 from gpuday.core.rundir import RunDir
 from gpuday.core.seeds import stream_seed
 from gpuday.data.prepare import PreparedData
 from gpuday.models.flops import training_per_token
+from gpuday.models.kernels import choose_attention, needs_of
 from gpuday.recipe import Recipe
 from gpuday.train import checkpoint
 from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.batches import Batches
+from gpuday.train.device import configure
 from gpuday.train.fit import Fit
+from gpuday.train.parallel import Ranks
 from gpuday.train.parameters import named_parameters
-from gpuday.train.step import MaskLevels, Outcome, take_step
+from gpuday.train.progress import ACTIONS, Pace, Progress, Turn
+from gpuday.train.step import MaskLevels, Outcome, TooLarge, take_step
+from gpuday.train.timing import Timing
 from gpuday.train.validate import HeldOut
 
 QUICK = 8  # looks before the last take one held-out row in this many
@@ -30,38 +35,6 @@ class Tell(Protocol):
     """Receives events for the screen: a kind and its values."""
 
     def __call__(self, event: str, /, **values: Any) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What a resume needs beside tensors and the clock."""
-
-    step: int = 0
-    """Optimizer steps so far, skipped ones included."""
-    position: int = 0
-    """Rows read so far: the loader's whole state."""
-    tokens: int = 0
-    """Tokens in those rows."""
-    flops: float = 0.0
-    """Useful FLOPs so far, by formula."""
-    skipped: int = 0
-    """Non-finite updates in a row."""
-    before: dict[str, Any] | None = None
-    """The held-out answer of the untrained model."""
-    final: dict[str, Any] | None = None
-    """The held-out answer at the end; a run that has it is finished."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """What things cost here lately, so that a resume near the end knows what it has time for."""
-
-    look_seconds: float = 0.0
-    """Estimated seconds of a full look at the held-out text."""
-    row_seconds: float = 0.0
-    """Median seconds of a row in the latest steps."""
-    compile_seconds: float = 0.0
-    """Seconds of the latest step that compiled something."""
 
 
 class Session:
@@ -75,19 +48,26 @@ class Session:
         fit: Fit,
         *,
         device: torch.device,
+        ranks: Ranks,
         clock: Clock,
         journal: Journal,
         tell: Tell,
         saved: checkpoint.Saved | None,
     ) -> None:
         self.recipe, self.fit, self.clock = recipe, fit, clock
-        self._run, self._device, self._journal, self._tell = run, device, journal, tell
+        self._run, self._device, self._ranks, self._journal, self._tell = run, device, ranks, journal, tell
         self._vocabulary = vocabulary_of(data.tokenizer)
         self._length = recipe.data.length
+        configure(device, threads=fit.threads)
         self._learner = make_learner(recipe, vocab=self._vocabulary.size).to(device).train(recipe.train.dropout)
-        self._learner.model.encoder.dtype = getattr(torch, fit.dtype)
+        encoder, isolate = self._learner.model.encoder, recipe.train.isolate
+        encoder.dtype = getattr(torch, fit.dtype)
+        documents = max(data.train.most_documents(), data.heldout.most_documents()) if isolate else 0
+        needs = needs_of(encoder, documents=documents, compiled=fit.compiled)
+        self._attention = choose_attention(device, encoder.dtype, needs)
+        encoder.kernel = self._attention.kernel
         self._stepper = recipe.optimizer.build(named_parameters(self._learner), dtype=getattr(torch, fit.dtype))
-        self._heldout = HeldOut(data.heldout, self._vocabulary)
+        self._heldout = HeldOut(data.heldout, self._vocabulary, isolate=isolate)
         self._batches = Batches(
             data.train,
             recipe.data.order,
@@ -96,20 +76,23 @@ class Session:
             seed=recipe.seed,
             expected_rows=int(fit.expected_tokens / self._length),
             device=device,
+            rank=ranks.rank,
+            ranks=ranks.size,
+            isolate=isolate,
         )
         self._mask_level = MaskLevels(recipe.mask_rate, recipe.train.mask_levels)
         self._compiled_levels: set[float] = set()
-        self._row_seconds: deque[float] = deque(maxlen=9)  # of steps that compiled nothing
-        self._save_seconds: deque[float] = deque(maxlen=5)
-        self.progress, self._pace = Progress(), Pace()
+        self.progress, pace = Progress(microbatch=fit.microbatch), Pace()
         if saved is not None:
             checkpoint.load_weights(dict(self._learner.named_parameters()), saved.model)
-            self.progress, self._pace = Progress(**saved.state["progress"]), Pace(**saved.state["pace"])
+            self.progress, pace = Progress(**saved.state["progress"]), Pace(**saved.state["pace"])
             if self.progress.step:
                 self._stepper.load(saved.optimizer)
+        ranks.check_equal(list(self._learner.parameters()))
         if fit.compiled:
-            self._learner.compile(dynamic=False, fullgraph=True)
-        self.last_look, self.last_save = clock.fraction(), clock.used_seconds()
+            self._learner.compile(dynamic=False, fullgraph=True, mode=fit.compile_mode)
+        self._compiled_before = compilations() - self.progress.compilations
+        self._timing = Timing(clock, recipe.train, step=self.progress.step, pace=pace)
 
     def announce(self) -> None:
         """Journal the beginning of this attempt."""
@@ -118,10 +101,25 @@ class Session:
             used_seconds=self.clock.used_seconds(),
             device=self.fit.device,
             compiled=self.fit.compiled,
-            microbatch=self.fit.microbatch,
+            microbatch=self.progress.microbatch,
+            ranks=self._ranks.size,
+            attention=self._attention.reason,
         )
         self._journal.write(row)
         self._tell("start", **asdict(row))
+
+    def turn(self, received: str) -> Turn:
+        """What comes next: rank 0 decides by its clock, the others hear it, and a signal to any of them ends them all."""
+        action, fraction = 0, 0.0
+        if self._ranks.leads:
+            fraction = self.clock.fraction()
+            rows, compiles = self._rows_at(fraction), self._compiles(self._mask_level(fraction))
+            action = ACTIONS.index(self._timing.next(self.progress.step, fraction, rows=rows, compiles=compiles))
+        number = signal.Signals[received].value if received else 0
+        decided, fraction, sent = self._ranks.largest([action, fraction, number])
+        if sent:
+            return Turn("leave", fraction, signal.Signals(int(sent)).name)
+        return Turn(ACTIONS[int(decided)], fraction)
 
     def first_look(self) -> None:
         """The held-out loss before training, and a first checkpoint; both measure what the end must be left for."""
@@ -130,15 +128,17 @@ class Session:
 
     def quick_look(self) -> dict[str, Any]:
         """The held-out answer on a part of the rows, the same part each time."""
-        answer = self.look(max(1, self.fit.heldout_rows // QUICK))
-        self.last_look = self.clock.fraction()
-        return answer
+        return self.look(max(1, self.fit.heldout_rows // QUICK))
 
     def look(self, rows: int, *, final: bool = False) -> dict[str, Any]:
         """The held-out answer on the first `rows` rows, journalled."""
         with self.clock.activity("validate"), self._stepper.evaluation():
             answer = self._heldout.ask(
-                self._learner.model, rows=rows, microbatch=self.fit.microbatch, device=self._device
+                self._learner.model,
+                rows=rows,
+                microbatch=self.progress.microbatch,
+                device=self._device,
+                ranks=self._ranks,
             )
         row = Validation(
             step=self.progress.step,
@@ -151,27 +151,31 @@ class Session:
         )
         self._journal.write(row)
         self._tell("validation", **asdict(row))
-        self._pace = replace(self._pace, look_seconds=answer.row_seconds * self.fit.heldout_rows)
+        self._timing.looked(self.progress.step, answer.row_seconds * self.fit.heldout_rows)
         return {key: value for key, value in asdict(answer).items() if key != "row_seconds"}
 
     def save(self) -> None:
-        """Write a checkpoint and set the clock's reserve by what it cost."""
+        """Write a checkpoint and set the clock's reserve by what it cost; rank 0 alone does."""
+        if not self._ranks.leads:
+            return
         began = self.clock.used_seconds()
-        self._set_reserve()
+        self._timing.reserve()
         with self.clock.activity("save"):
             folder = checkpoint.save(
                 self._run.checkpoints,
                 self.progress.step,
                 model={name: p.detach() for name, p in self._learner.named_parameters()},
                 optimizer=self._stepper.state(),
-                state={"progress": asdict(self.progress), "pace": asdict(self._pace), "clock": self.clock.state()},
+                state={
+                    "progress": asdict(self.progress),
+                    "pace": asdict(self._timing.pace),
+                    "clock": self.clock.state(),
+                },
             )
-        self.last_save = self.clock.used_seconds()
-        seconds = self.last_save - began
-        self._save_seconds.append(seconds)
-        self._set_reserve()
+        now = self.clock.used_seconds()
+        self._timing.saved(self.progress.step, now - began)
         self._journal.write(
-            Checkpoint(step=self.progress.step, seconds=self.last_save, save_seconds=seconds, folder=folder.name)
+            Checkpoint(step=self.progress.step, seconds=now, save_seconds=now - began, folder=folder.name)
         )
 
     def finish(self) -> None:
@@ -181,49 +185,84 @@ class Session:
         with self._stepper.evaluation():
             self.save()
 
-    def has_room(self) -> bool:
-        """Whether the budget has room for one more step: half of it if it only steps, all of it if it compiles."""
-        fraction = self.clock.fraction()
-        seconds = self._rows_at(fraction) * self._pace.row_seconds
-        if self._compiles(self._mask_level(fraction)):
-            seconds = 2 * (seconds + self._pace.compile_seconds)
-        return fraction < 1.0 and self.clock.room_for(seconds)
+    def step(self, fraction: float) -> Outcome:
+        """One optimizer step at this fraction of the budget, counted, journalled.
 
-    def step(self) -> Outcome:
-        """One optimizer step, counted, journalled."""
-        recipe, fraction, position = self.recipe, self.clock.fraction(), self.progress.position
-        rows = self._rows_at(fraction)
-        multiplier, level = recipe.rate(fraction), self._mask_level(fraction)
-        if recipe.train.dropout:
-            torch.manual_seed(stream_seed(recipe.seed, "dropout", self.progress.step))
-        anew = self._compiles(level)
-        began = self.clock.used_seconds()
-        with self.clock.activity("compile" if anew else "step"):
-            outcome = take_step(
-                self._learner,
-                self._stepper,
-                partial(self._batches.step, position, rows, multiplier=level, microbatch=self.fit.microbatch),
-                multiplier=multiplier,
-                clip=recipe.train.clip,
-            )
+        When memory runs out it is made again from its beginning, on the same rows, with half as many at a time.
+        """
+        position, rows, multiplier = self.progress.position, self._rows_at(fraction), self.recipe.rate(fraction)
+        level = self._mask_level(fraction)
+        began, waited, compiled = self.clock.used_seconds(), self._batches.waited_seconds, self.progress.compilations
+        outcome = None
+        while outcome is None:
+            anew = self._compiles(level)
+            with self.clock.activity("compile" if anew else "step"):
+                outcome = self._try_step(position, rows, multiplier, level)
         seconds = self.clock.used_seconds() - began
-        if anew:
-            self._pace = replace(self._pace, compile_seconds=seconds)
-        else:
-            self._row_seconds.append(seconds / rows)
-            self._pace = replace(self._pace, row_seconds=statistics.median(self._row_seconds))
+        self._timing.stepped(seconds, rows=rows, compiled=anew)
         self._compiled_levels.add(level)
         self._count(outcome, rows=rows, level=level)
-        self._journal_step(outcome, fraction, multiplier, rows, level, seconds, anew=anew)
+        if self.fit.compiled and not anew and self.progress.compilations > compiled:
+            self.note(f"{self.progress.compilations - compiled} graphs were compiled in a step that should need none")
+        row = Step(
+            step=self.progress.step,
+            seconds=self.clock.used_seconds(),
+            step_seconds=seconds,
+            waited_seconds=self._batches.waited_seconds - waited,
+            compiled_anew=anew,
+            fraction=fraction,
+            multiplier=multiplier,
+            rows=rows,
+            first_row=position,
+            masked=rows * self.recipe.objective.predicted(self._length, level),
+            loss=outcome.loss,
+            gradient_norm=outcome.gradient_norm,
+            tokens=self.progress.tokens,
+            flops=self.progress.flops,
+            skipped=outcome.skipped,
+        )
+        self._journal.write(row)
+        self._tell("step", **asdict(row))
         return outcome
+
+    def note(self, message: str) -> None:
+        """Journal and show what a reader must know."""
+        self._journal.write(Note(step=self.progress.step, message=message))
+        self._tell("note", step=self.progress.step, message=message)
 
     def close(self) -> None:
         """End the loader's thread."""
         self._batches.close()
 
-    def _set_reserve(self) -> None:
-        saving = statistics.median(self._save_seconds) if self._save_seconds else 0.0
-        self.clock.reserve_seconds = self._pace.look_seconds + saving
+    def _try_step(self, position: int, rows: int, multiplier: float, level: float) -> Outcome | None:
+        """The step, or None when a micro-batch was too large and is now half as large."""
+        if self.recipe.train.dropout:
+            torch.manual_seed(stream_seed(self.recipe.seed, "dropout", self.progress.step) + self._ranks.rank)
+        microbatch = self.progress.microbatch
+        try:
+            return take_step(
+                self._learner,
+                self._stepper,
+                partial(self._batches.step, position, rows, multiplier=level, microbatch=microbatch),
+                multiplier=multiplier,
+                clip=self.recipe.train.clip,
+                ranks=self._ranks,
+            )
+        except TooLarge as error:
+            if microbatch == 1:
+                raise FitError(
+                    "not even one row fits the device's memory",
+                    where=f"{self.fit.device}, step {self.progress.step + 1}",
+                    fix="choose a smaller --size, or end what else uses the memory",
+                ) from error
+        self.progress = replace(self.progress, microbatch=microbatch // 2)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # the blocks that were cut for the larger micro-batch
+        self._compiled_levels.clear()  # shapes are static: each level compiles once more
+        if self.fit.compiled:
+            torch.compiler.reset()  # what was compiled for the other shape counts against the compiler's limit
+        self.note(f"out of memory with {microbatch} rows at a time; from here on {microbatch // 2}")
+        return None
 
     def _compiles(self, level: float) -> bool:
         return self.fit.compiled and level not in self._compiled_levels
@@ -245,35 +284,11 @@ class Session:
             tokens=before.tokens + tokens,
             flops=before.flops + flops,
             skipped=before.skipped + 1 if outcome.skipped else 0,
+            compilations=compilations() - self._compiled_before,
         )
         self.clock.advance(tokens=tokens, steps=1, flops=flops)
 
-    def _journal_step(
-        self,
-        outcome: Outcome,
-        fraction: float,
-        multiplier: float,
-        rows: int,
-        level: float,
-        seconds: float,
-        *,
-        anew: bool,
-    ) -> None:
-        row = Step(
-            step=self.progress.step,
-            seconds=self.clock.used_seconds(),
-            step_seconds=seconds,
-            compiled_anew=anew,
-            fraction=fraction,
-            multiplier=multiplier,
-            rows=rows,
-            first_row=self.progress.position - rows,
-            masked=rows * self.recipe.objective.predicted(self._length, level),
-            loss=outcome.loss,
-            gradient_norm=outcome.gradient_norm,
-            tokens=self.progress.tokens,
-            flops=self.progress.flops,
-            skipped=outcome.skipped,
-        )
-        self._journal.write(row)
-        self._tell("step", **asdict(row))
+
+def compilations() -> int:
+    """Graphs that this process has compiled so far, whatever they belong to."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]  # noqa: SLF001 - no public name

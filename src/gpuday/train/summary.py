@@ -1,6 +1,5 @@
 """The sections of summary.json that training knows: clock, train, model, held-out loss, compliance with the rules."""
 
-import itertools
 import statistics
 from typing import Any
 
@@ -16,35 +15,32 @@ from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_model
 from gpuday.train.device import EnergyMeter
 from gpuday.train.fit import Fit
-from gpuday.train.session import Progress
+from gpuday.train.progress import Progress
 
 
 def sections(
     recipe: Recipe, data: PreparedData, run: RunDir, fit: Fit, progress: Progress, clock: Clock, energy: EnergyMeter
 ) -> dict[str, Any]:
     """Everything about a finished training as JSON values, keys as in docs/decisions.md."""
-    steps = [row for row in surviving(run.journal) if isinstance(row, Step)]
+    kept = surviving(run.journal)
+    steps = [row for row in kept if isinstance(row, Step)]
     rows = [row for _, row in read(run.journal)]
     processed = sum(row.rows for row in rows if isinstance(row, Step)) * recipe.data.length
     steady = [row.rows * recipe.data.length / row.step_seconds for row in steps if not row.compiled_anew]
-    useful = [
-        (after.flops - before.flops) / after.step_seconds
-        for before, after in itertools.pairwise(steps)
-        if not after.compiled_anew
-    ]
+    useful, shares = _useful(kept), [u / fit.bound_flops_per_second for u in _useful(kept, per_rank=True)]
+    waited = sum(row.waited_seconds for row in steps)
     used = clock.used_seconds()
     final, before = progress.final or {}, progress.before or {}
-    resumes = sum(isinstance(row, Start) for row in rows) - 1
-    joules = None if resumes else energy.joules()
-    energy_reason = "the run was resumed, and its earlier attempts were not metered" if resumes else energy.reason
+    starts = [row for row in rows if isinstance(row, Start)]
+    joules, energy_reason = _energy(energy, starts)
     return {
         "preset": recipe.preset,
         "recipe_fingerprint": config.fingerprint(recipe),
         "seed": recipe.seed,
-        "resumes": resumes,
+        "resumes": len(starts) - 1,
         "attempts": attempts(run.journal),
         "device": fit.device,
-        "device_seconds": used,
+        "device_seconds": device_seconds(starts, used),
         "energy_joules": joules,
         "energy_reason": energy_reason,
         "clock": {
@@ -63,11 +59,14 @@ def sections(
             "flops": progress.flops,
             "useful_flops_per_second": statistics.median(useful) if useful else None,
             "bound_flops_per_second": fit.bound_flops_per_second,
-            "bound_share": statistics.median(useful) / fit.bound_flops_per_second if useful else None,
-            "microbatch": fit.microbatch,
+            "bound_share": statistics.median(shares) if shares else None,
+            "data_wait_share": waited / sum(row.step_seconds for row in steps) if steps else None,
+            "ranks": starts[-1].ranks,
+            "microbatch": progress.microbatch,
             "rows_per_step": fit.rows,
             "dtype": fit.dtype,
             "compiled": fit.compiled,
+            "compilations": progress.compilations,
             "compile_cache": compile_cache(),
         },
         "model": _model(recipe, data),
@@ -83,8 +82,37 @@ def sections(
         "samples": [],
         "scores": {"protocol": None, "tasks": {}, "mean": None},
         "export": {"kind": None, "parity_max_abs": None, "reason": "not exported yet"},
-        "compliance": compliance(recipe, data, clock),
+        "compliance": compliance(recipe, data, clock, ranks=starts[-1].ranks),
     }
+
+
+def device_seconds(starts: list[Start], used: float) -> float:
+    """Seconds of the clock times the ranks that ran, each attempt's until the next one began."""
+    ends = [*(row.used_seconds for row in starts[1:]), used]
+    begins = [0.0, *ends[:-1]]
+    return sum((end - begin) * row.ranks for begin, end, row in zip(begins, ends, starts, strict=True))
+
+
+def _useful(kept: list[Any], *, per_rank: bool = False) -> list[float]:
+    """Useful FLOP/s of each step but the first that compiled nothing, of all ranks or of one."""
+    speeds, ranks, before = [], 1, None
+    for row in kept:
+        if isinstance(row, Start):
+            ranks = row.ranks
+        elif isinstance(row, Step):
+            if before is not None and not row.compiled_anew:
+                speeds.append((row.flops - before.flops) / row.step_seconds / (ranks if per_rank else 1))
+            before = row
+    return speeds
+
+
+def _energy(energy: EnergyMeter, starts: list[Start]) -> tuple[float | None, str]:
+    """Joules, or None and why."""
+    if len(starts) > 1:
+        return None, "the run was resumed, and its earlier attempts were not metered"
+    if starts[0].ranks > 1:
+        return None, f"one device of {starts[0].ranks} was metered"
+    return energy.joules(), energy.reason
 
 
 def compile_cache() -> dict[str, int]:
@@ -94,7 +122,7 @@ def compile_cache() -> dict[str, int]:
     return {"found": counters["fxgraph_cache_hit"], "built": counters["fxgraph_cache_miss"]}
 
 
-def compliance(recipe: Recipe, data: PreparedData, clock: Clock) -> dict[str, str]:
+def compliance(recipe: Recipe, data: PreparedData, clock: Clock, *, ranks: int) -> dict[str, str]:
     """The rules of the game, each with the evidence that this run kept it."""
     loaded = recipe.data.tokenizer not in ("bpe", "wordpiece")
     tokenizer = "read from a file" if loaded else f"{recipe.data.tokenizer} trained on the corpus"
@@ -106,6 +134,8 @@ def compliance(recipe: Recipe, data: PreparedData, clock: Clock) -> dict[str, st
         late = used - budget.seconds
         verdict = "kept" if late <= max(1.0, 0.01 * budget.seconds) else "EXCEEDED"
         spent = f"{verdict}: {used:.1f} s used of {budget.seconds:.0f} s ({used / budget.seconds:.2%})"
+    if ranks > 1:
+        spent += f" on each of {ranks} devices"
     filters = ", ".join(config.to_dict(f)["part"] for f in recipe.data.filters) or "none"
     return {
         "1 from scratch": f"initial weights drawn from seed {recipe.seed}; objective {type(recipe.objective).__name__}",

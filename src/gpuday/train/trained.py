@@ -13,7 +13,7 @@ from gpuday.data.tokenizer import TextTokenizer
 from gpuday.models.heads import MaskedLM
 from gpuday.recipe import Recipe
 from gpuday.train.checkpoint import load_newest, load_weights
-from gpuday.train.device import pick_device
+from gpuday.train.device import configure, pick_device
 
 
 @dataclass(frozen=True)
@@ -53,4 +53,5 @@ def load_trained(root: Path) -> Trained:
     weights = {k.removeprefix("model."): v for k, v in saved.model.items() if k.startswith("model.")}
     load_weights(dict(model.named_parameters()), weights)
     device = pick_device()
+    configure(device)
     return Trained(recipe, model.to(device).eval(), tokenizer, run, device)

@@ -11,13 +11,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gpuday.core.seeds import hashes
 from gpuday.data.tokenfile import TokenStore
 from gpuday.models.heads import MaskedLM
 from gpuday.objectives import Int, Vocabulary
+from gpuday.train.parallel import Ranks
 
 RATE = 0.15
+CHUNK = 1024  # positions whose logits exist at a time: with 32,768 entries 128 MiB in fp32
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class HeldOut:
     Rows are visited in an order fixed by their index alone, so that a prefix is a fair sample of every source.
     """
 
-    def __init__(self, store: TokenStore, vocabulary: Vocabulary) -> None:
+    def __init__(self, store: TokenStore, vocabulary: Vocabulary, *, isolate: bool = False) -> None:
         count = len(store)
         keys = np.arange(count, dtype=np.uint64)
         shuffle = np.argsort(hashes(0, "heldout order", 0, keys, 1)[:, 0], kind="stable")
         self._ids: Int = store.rows(shuffle)
+        self._segments = store.segments(shuffle) if isolate else None
         draw = hashes(0, "heldout mask", 0, keys[shuffle], self._ids.shape[1])
         special = np.isin(self._ids, np.array(vocabulary.special_ids))
         self._masked: NDArray[np.bool_] = (draw < np.uint64(int(RATE * 2**64))) & ~special
@@ -52,15 +56,18 @@ class HeldOut:
         return len(self._ids)
 
     @torch.no_grad()
-    def ask(self, model: MaskedLM, *, rows: int, microbatch: int, device: torch.device) -> Answer:
-        """The loss on the first `rows` rows. The model's mode (training or not) is put back afterwards."""
+    def ask(self, model: MaskedLM, *, rows: int, microbatch: int, device: torch.device, ranks: Ranks) -> Answer:
+        """The loss on the first `rows` rows, micro-batches of which are dealt to the ranks in turn: the same answer on all.
+
+        The model's mode (training or not) is put back afterwards.
+        """
         rows = min(rows, len(self))
         was_training = model.training
         model.eval()
-        totals, counts = np.zeros(len(self._names)), np.zeros(len(self._names))
+        totals, counts = np.zeros((2, len(self._names)))
         began = time.perf_counter()
         most = self._most_masked(microbatch)
-        for start in range(0, rows, microbatch):
+        for start in range(0, rows, microbatch)[ranks.rank :: ranks.size]:
             stop = min(start + microbatch, rows)
             masked = self._masked[start:stop]
             ids = torch.from_numpy(np.where(masked, self._mask_id, self._ids[start:stop])).to(device)
@@ -68,13 +75,15 @@ class HeldOut:
             count = int(masked.sum())
             positions, labels = np.zeros((2, most), dtype=np.int64)
             positions[:count], labels[:count] = np.flatnonzero(masked), self._ids[start:stop][masked]
-            logits = model(ids, torch.from_numpy(positions).to(device))
-            every = F.cross_entropy(logits.float(), torch.from_numpy(labels).to(device), reduction="none")
+            segments = None if self._segments is None else torch.from_numpy(self._segments[start:stop]).to(device)
+            hidden = model.encoder(ids, segments=segments)
+            every = _losses(model, hidden, torch.from_numpy(positions).to(device), torch.from_numpy(labels).to(device))
             losses = every.double().cpu().numpy()[:count]
             sources = np.repeat(self._source[start:stop], masked.sum(axis=1))
             totals += np.bincount(sources, losses, minlength=len(totals))
             counts += np.bincount(sources, minlength=len(counts))
         model.train(was_training)
+        totals, counts = np.array(ranks.total([*totals, *counts])).reshape(2, -1)
         by_source = {n: float(t / c) for n, t, c in zip(self._names, totals, counts, strict=True) if c}
         pace = (time.perf_counter() - began) / rows
         return Answer(float(totals.sum() / counts.sum()), rows, int(counts.sum()), by_source, pace)
@@ -83,3 +92,9 @@ class HeldOut:
         """The most masked positions in any micro-batch of that many rows."""
         per_row = self._masked.sum(axis=1)
         return int(np.add.reduceat(per_row, np.arange(0, len(per_row), microbatch)).max())
+
+
+def _losses(model: MaskedLM, hidden: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy [P] fp32 of labels [P] at positions [P] of the flattened hidden states [B, L, D]."""
+    chunks = zip(positions.split(CHUNK), labels.split(CHUNK), strict=True)
+    return torch.cat([F.cross_entropy(model.predict(hidden, p).float(), y, reduction="none") for p, y in chunks])

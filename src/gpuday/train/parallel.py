@@ -1,0 +1,164 @@
+"""The ranks of a run: one process for each device, over any number of nodes, started by `torchrun`.
+
+Gradients are summed by one all-reduce for each optimizer step, after its last micro-batch, and not by a wrapper around
+the model: the weights of the loss are already divided by the count of the whole step, so that the sum is the gradient
+of the whole batch. What the host decides goes through gloo, so that it waits for no device. Every collective has a
+time limit, and `torchrun` ends all ranks when one fails: nothing waits for ever.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+import xxhash
+from torch import Tensor
+
+from gpuday.core.errors import EnvironmentFault, Interrupted
+from gpuday.train.device import pick_device
+
+T = TypeVar("T")
+BUCKET_BYTES = 64 << 20  # of gradient that is copied together: few launches, little memory
+STEP_LIMIT = timedelta(minutes=30)  # rank 0 may save while the others wait, and each of them compiles for itself
+PREPARE_LIMIT = timedelta(days=2)  # rank 0 reads the corpus
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Process groups: for what happens once, for the host's decisions in each step, for tensors on the device."""
+
+    preparing: dist.ProcessGroup | None
+    host: dist.ProcessGroup
+    device: dist.ProcessGroup
+
+
+class Ranks:
+    """This process among those that train one run. Alone, which is the default, it says nothing to anybody.
+
+    Every method but `of_environment` is to be called by all ranks, in the same order.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, *, local: int = 0) -> None:
+        self.rank, self.size, self._local = rank, size, local
+        self._groups: _Groups | None = None
+
+    @staticmethod
+    def of_environment() -> "Ranks":
+        """What `torchrun` tells in RANK, WORLD_SIZE and LOCAL_RANK; without it a rank alone."""
+        rank, size, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+        return Ranks(rank, size, local=local)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0, which owns the clock and writes every file."""
+        return self.rank == 0
+
+    def device(self) -> torch.device:
+        """This rank's device. Raises EnvironmentFault when the node has fewer devices than ranks."""
+        device = pick_device()
+        if device.type != "cuda" or self.size == 1:
+            return device
+        if self._local >= torch.cuda.device_count():
+            raise EnvironmentFault(
+                f"rank {self.rank} wants device {self._local}, and this node has {torch.cuda.device_count()}",
+                fix="give torchrun at most that many as --nproc-per-node",
+            )
+        torch.cuda.set_device(self._local)
+        return torch.device("cuda", self._local)
+
+    @contextlib.contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        """Inside the block the ranks hear each other. They leave together, after a signal too, so that nobody's exit
+        lets `torchrun` end a rank that still writes. Whoever leaves by a fault leaves at once, for all."""
+        if self.size == 1:
+            yield
+            return
+        dist.init_process_group("gloo", timeout=PREPARE_LIMIT)
+        host = dist.new_group(backend="gloo", timeout=STEP_LIMIT)
+        cuda = device.type == "cuda"
+        self._groups = _Groups(
+            dist.group.WORLD, host, dist.new_group(backend="nccl", timeout=STEP_LIMIT) if cuda else host
+        )
+        try:
+            yield
+        except Interrupted:
+            self._leave()
+            raise
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._groups is not None:
+            dist.barrier(self._groups.host)
+            self._groups = None
+            dist.destroy_process_group()
+
+    def lead_first(self, lead: Callable[[], T], others: Callable[[], T] | None = None) -> T:
+        """What `lead` returns on rank 0 and then, once that is done, `others` (or `lead` again) on the other ranks."""
+        if self._groups is None:
+            return lead()
+        if not self.leads:
+            dist.barrier(self._groups.preparing)
+            return (others or lead)()
+        done = lead()
+        dist.barrier(self._groups.preparing)
+        return done
+
+    def largest(self, values: Sequence[float]) -> list[float]:
+        """The largest over the ranks of each value; where the others give 0, what rank 0 decided."""
+        return self._reduced(values, dist.ReduceOp.MAX)
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sum over the ranks of each value, in fp64."""
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each fp32 tensor by its sum over the ranks, equal to the bit on all of them; the device is not waited
+        for. They travel in flat buckets of at most BUCKET_BYTES; a larger one travels alone."""
+        if self._groups is None:
+            return
+        for bucket in buckets(tensors, BUCKET_BYTES):
+            flat = torch.cat([t.reshape(-1) for t in bucket])
+            dist.all_reduce(flat, group=self._groups.device)
+            for tensor, piece in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+                tensor.copy_(piece.view_as(tensor))
+
+    def check_equal(self, tensors: Sequence[Tensor]) -> None:
+        """Raise EnvironmentFault unless all ranks hold the same bytes."""
+        if self._groups is None:
+            return
+        digest = xxhash.xxh3_64()
+        for tensor in tensors:
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        mine = torch.tensor([digest.intdigest() >> 1])
+        seen = [torch.zeros_like(mine) for _ in range(self.size)]
+        dist.all_gather(seen, mine, group=self._groups.host)
+        if odd := [rank for rank, other in enumerate(seen) if not torch.equal(other, seen[0])]:
+            raise EnvironmentFault(
+                f"the weights of ranks {odd} differ from those of rank 0",
+                fix="let every node see the same run folder, and run the same versions of Python packages",
+            )
+
+    def _reduced(self, values: Sequence[float], how: dist.ReduceOp.RedOpType) -> list[float]:
+        if self._groups is None:
+            return list(values)
+        both = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(both, how, group=self._groups.host)
+        return both.tolist()
+
+
+def buckets(tensors: Sequence[Tensor], most_bytes: int) -> Iterator[list[Tensor]]:
+    """The tensors in their order, as few together as keeps each list below `most_bytes`, and never none."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and size + tensor.nbytes > most_bytes:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.nbytes
+    if bucket:
+        yield bucket

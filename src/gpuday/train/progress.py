@@ -1,0 +1,55 @@
+"""How far a run has come, what things cost it lately, and what it does next: plain values, without tensors."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a resume needs beside tensors and the clock; the same on every rank."""
+
+    step: int = 0
+    """Optimizer steps so far, skipped ones included."""
+    position: int = 0
+    """Rows read so far: the loader's whole state."""
+    tokens: int = 0
+    """Tokens in those rows."""
+    flops: float = 0.0
+    """Useful FLOPs so far, by formula."""
+    skipped: int = 0
+    """Non-finite updates in a row."""
+    microbatch: int = 0
+    """Rows that a device gets at a time: as fitted, or fewer since memory ran out."""
+    compilations: int = 0
+    """Graphs that rank 0 compiled, those of earlier attempts included."""
+    before: dict[str, Any] | None = None
+    """The held-out answer of the untrained model."""
+    final: dict[str, Any] | None = None
+    """The held-out answer at the end; a run that has it is finished."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What things cost here lately, so that a resume near the end knows what it has time for."""
+
+    look_seconds: float = 0.0
+    """Estimated seconds of a full look at the held-out text."""
+    row_seconds: float = 0.0
+    """Median seconds of a row in the latest steps."""
+    compile_seconds: float = 0.0
+    """Seconds of the latest step that compiled something."""
+
+
+Action = Literal["step", "look", "save", "finish", "leave"]
+ACTIONS: tuple[Action, ...] = ("step", "look", "save", "finish", "leave")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What all ranks do next, as rank 0 decided by its clock; `leave` when a signal came to any of them."""
+
+    action: Action
+    fraction: float
+    """Share of the budget that is used, by the clock of rank 0."""
+    signal: str = ""
+    """Name of the signal."""

@@ -1,0 +1,55 @@
+"""When a run looks, saves and ends: what rank 0 decides between two steps, by its clock and by what things cost lately."""
+
+import statistics
+from collections import deque
+from dataclasses import replace
+
+from gpuday.core.clock import Clock
+from gpuday.recipe import TrainConfig
+from gpuday.train.progress import Action, Pace
+
+
+class Timing:
+    """Keeps the pace, and of the budget what the end will need. `step` is the number of steps made so far."""
+
+    def __init__(self, clock: Clock, config: TrainConfig, *, step: int, pace: Pace) -> None:
+        self.pace, self._clock, self._config = pace, clock, config
+        self._row_seconds: deque[float] = deque(maxlen=9)  # of steps that compiled nothing
+        self._save_seconds: deque[float] = deque(maxlen=5)
+        # The step after which it was done last, and the moment.
+        self._looked, self._saved = (step, clock.fraction()), (step, clock.used_seconds())
+
+    def next(self, step: int, fraction: float, *, rows: int, compiles: bool) -> Action:
+        """What comes next at this fraction of the budget; a step would read so many rows, and compile or not."""
+        if step > self._looked[0] and fraction < 1.0 and fraction - self._looked[1] >= self._config.validate_every:
+            return "look"
+        if step > self._saved[0] and self._clock.used_seconds() - self._saved[1] >= self._config.save_every_seconds:
+            return "save"
+        # Room for half of a step if it only steps, and for all of it if it compiles.
+        seconds = rows * self.pace.row_seconds
+        seconds = 2 * (seconds + self.pace.compile_seconds) if compiles else seconds
+        return "step" if fraction < 1.0 and self._clock.room_for(seconds) else "finish"
+
+    def stepped(self, seconds: float, *, rows: int, compiled: bool) -> None:
+        """A step took so long."""
+        if compiled:
+            self.pace = replace(self.pace, compile_seconds=seconds)
+        else:
+            self._row_seconds.append(seconds / rows)
+            self.pace = replace(self.pace, row_seconds=statistics.median(self._row_seconds))
+
+    def looked(self, step: int, whole_seconds: float) -> None:
+        """A look was taken; one at all rows would take so long."""
+        self._looked = step, self._clock.fraction()
+        self.pace = replace(self.pace, look_seconds=whole_seconds)
+
+    def saved(self, step: int, seconds: float) -> None:
+        """A save took so long."""
+        self._saved = step, self._clock.used_seconds()
+        self._save_seconds.append(seconds)
+        self.reserve()
+
+    def reserve(self) -> None:
+        """Keep back of the budget what a full look and a save will take."""
+        saving = statistics.median(self._save_seconds) if self._save_seconds else 0.0
+        self._clock.reserve_seconds = self.pace.look_seconds + saving

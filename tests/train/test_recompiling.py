@@ -1,0 +1,142 @@
+"""What a run compiles: one trunk, the head once for each mask level, nothing else, and no graph in two pieces."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gpuday.core import config
+from gpuday.core.clock import Budget
+from gpuday.core.journal import Note, Step, read
+from gpuday.core.rundir import RunDir
+from gpuday.objectives import Learner, Vocabulary
+from gpuday.objectives.mlm import MaskedLearner
+from gpuday.presets import find, names
+from gpuday.recipe import Recipe
+from gpuday.train.assemble import make_learner
+from gpuday.train.session import compilations
+
+TrainRun = Callable[..., Any]
+MakeRecipe = Callable[..., Recipe]
+
+# Dynamo looks at the gradient of whatever tensor it is handed, and hides the warning from all but `error` filters.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def captured_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Graphs are captured as for the compiler and then run as they are, since C++ is slow."""
+    compile_really = MaskedLearner.compile
+    options = {"dynamic": False, "fullgraph": True, "backend": "eager"}
+    monkeypatch.setattr(MaskedLearner, "compile", lambda self, **_: compile_really(self, **options))
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def graphs_by_step(train_run: TrainRun, recipe: Recipe, **fit: Any) -> tuple[list[int], Any]:
+    """How many graphs each step compiled, and the progress at the end."""
+    totals = [compilations()]
+
+    def tell(event: str, /, **values: Any) -> None:
+        if event == "step":
+            totals.append(compilations())
+
+    progress, _ = train_run(recipe, tell=tell, fit={"compiled": True, **fit})
+    return [int(n) for n in np.diff(totals)], progress
+
+
+def test_only_the_first_step_of_a_mask_level_compiles(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """Two levels, a batch that grows, a padded last micro-batch, looks and saves in between: trunk and head once, then
+    the head once more; all of it in the steps that are booked so, and the total in the progress."""
+    ramp = {"part": "ramp", "start": 0.3, "until": 0.6}
+    changes = {
+        "train__mask_levels": 2,
+        "train__validate_every": 0.2,
+        "batch__ramp": ramp,
+        "train__save_every_seconds": 0.0,
+    }
+    recipe = make_recipe("12steps", **changes)
+    graphs, progress = graphs_by_step(train_run, recipe, rows=11)
+    steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
+    assert len({s.rows for s in steps}) == 3 and len({s.masked // s.rows for s in steps}) == 2
+    assert [g > 0 for g in graphs] == [s.compiled_anew for s in steps]
+    first, second = [g for g in graphs if g]
+    assert second >= 1 and first == 1 + second
+    assert progress.compilations == first + second
+    assert not [row for _, row in read(run.journal) if isinstance(row, Note)]
+
+
+def test_a_compiled_run_has_the_losses_of_an_eager_one(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """With a padded last micro-batch and two levels: the same graphs, run as they are, to fp32 rounding."""
+    recipe, eager_run = make_recipe("6steps", train__mask_levels=2), RunDir(run.root.with_name("eager"))
+    compiled, _ = train_run(recipe, fit={"compiled": True, "microbatch": 3})
+    eager, _ = train_run(recipe, at=eager_run, fit={"microbatch": 3})
+    losses = [[row.loss for _, row in read(r.journal) if isinstance(row, Step)] for r in (run, eager_run)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert compiled.final["nats_per_token"] == pytest.approx(eager.final["nats_per_token"], rel=1e-5)
+
+
+def test_a_smaller_micro_batch_compiles_once_more(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out once: the step is booked as compiling, both graphs are made for the new shape, and that is all."""
+    real, calls = MaskedLearner.forward, 0
+
+    def forward(self: Learner, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(self, inputs)
+
+    monkeypatch.setattr(MaskedLearner, "forward", forward)
+    graphs, progress = graphs_by_step(train_run, make_recipe("6steps", train__mask_levels=1))
+    assert [g > 0 for g in graphs] == [True, False, True, False, False, False]
+    assert graphs[0] == graphs[2]
+    assert progress.compilations == 2 * graphs[0] and progress.microbatch == 2
+    assert [row.compiled_anew for _, row in read(run.journal) if isinstance(row, Step)] == [g > 0 for g in graphs]
+
+
+def test_a_compilation_that_no_level_explains_is_told(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the journal, with the step in which it cost its time."""
+    real, calls = MaskedLearner.forward, 0
+
+    def forward(self: Learner, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            torch.compiler.reset()
+        return real(self, inputs)
+
+    monkeypatch.setattr(MaskedLearner, "forward", forward)
+    graphs_by_step(train_run, make_recipe("4steps", train__mask_levels=1))
+    (note,) = (row for _, row in read(run.journal) if isinstance(row, Note))
+    assert note.step == 3 and "graphs were compiled in a step that should need none" in note.message
+
+
+@pytest.mark.parametrize("preset", names())
+def test_no_preset_breaks_its_graphs(preset: str, vocabulary: Vocabulary) -> None:
+    """Trunk and loss are captured whole, with dropout where the preset trains with it: a break is an error here."""
+    recipe = find(preset)("nano", Budget.parse("10m"))
+    for key, value in {"model.width": 64, "model.mixer.head_width": 32, "model.shape.layers": 3}.items():
+        recipe = config.replace_at(recipe, key, value)
+    learner = make_learner(recipe, vocab=vocabulary.size).train(recipe.train.dropout)
+    rows = np.random.default_rng(0).integers(5, vocabulary.size, (2, recipe.data.length))
+    arrays = recipe.objective.inputs(
+        rows, np.arange(2, dtype=np.uint64), seed=0, epoch=0, multiplier=1.0, vocabulary=vocabulary
+    )
+    inputs = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    before = compilations()
+    learner.compile()
+    learner(inputs).backward()
+    assert compilations() - before >= 2  # else nothing was captured that could break
+    assert all(p.grad is not None for p in learner.parameters())

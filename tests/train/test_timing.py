@@ -1,0 +1,103 @@
+"""Timing: looks and saves when they are due, and no step for which there is no time."""
+
+import pytest
+
+from gpuday.core.clock import Budget, Clock
+from gpuday.recipe import TrainConfig
+from gpuday.train.progress import Action, Pace
+from gpuday.train.timing import Timing
+
+
+class Watch:
+    """A time that is set by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def timing(
+    budget: str = "100s", *, pace: Pace | None = None, every: float = 0.1, save: float = 30.0
+) -> tuple[Timing, Watch]:
+    """A timing at step 0, its clock just started, and the watch that sets it."""
+    watch = Watch()
+    clock = Clock(Budget.parse(budget), now=watch)
+    clock.start()
+    return Timing(clock, TrainConfig(validate_every=every, save_every_seconds=save), step=0, pace=pace or Pace()), watch
+
+
+def following(timed: Timing, step: int, *, rows: int = 10, compiles: bool = False) -> Action:
+    """What comes next at the present moment of its clock."""
+    return timed.next(step, timed._clock.fraction(), rows=rows, compiles=compiles)
+
+
+def test_a_look_is_due_after_its_share_of_the_budget() -> None:
+    """After 10 of 100 s and not after 9; then 10 s after the look."""
+    timed, watch = timing()
+    watch.seconds = 9.0
+    assert following(timed, 1) == "step"
+    watch.seconds = 10.0
+    assert following(timed, 1) == "look"
+    timed.looked(1, 0.0)
+    watch.seconds = 19.0
+    assert following(timed, 2) == "step"
+    watch.seconds = 20.0
+    assert following(timed, 2) == "look"
+
+
+def test_a_save_is_due_after_its_seconds() -> None:
+    """And comes after a look that is due as well."""
+    timed, watch = timing(save=30.0)
+    watch.seconds = 30.0
+    assert following(timed, 1) == "look"
+    timed.looked(1, 0.0)
+    assert following(timed, 1) == "save"
+    timed.saved(1, 0.0)
+    assert following(timed, 1) == "step"
+
+
+def test_nothing_is_done_twice_after_one_step() -> None:
+    """Intervals of zero are due at any moment, and still a step comes between."""
+    timed, _ = timing(every=0.0, save=0.0)
+    assert following(timed, 0) == "step"
+    assert following(timed, 1) == "look"
+    timed.looked(1, 0.0)
+    assert following(timed, 1) == "save"
+    timed.saved(1, 0.0)
+    assert following(timed, 1) == "step"
+
+
+@pytest.mark.parametrize(
+    ("used", "compiles", "wanted"),
+    [(94.0, False, "step"), (96.0, False, "finish"), (49.0, True, "step"), (51.0, True, "finish")],
+)
+def test_a_step_is_made_where_there_is_time(used: float, compiles: bool, wanted: str) -> None:
+    """Ten rows at a second each: half of them must fit; and all of them with the 40 s that compiling takes."""
+    timed, watch = timing(pace=Pace(row_seconds=1.0, compile_seconds=40.0), every=2.0, save=1e3)
+    watch.seconds = used
+    assert following(timed, 5, compiles=compiles) == wanted
+
+
+def test_the_end_is_kept_back() -> None:
+    """A full look of 20 s and the median of saves of 1, 2 and 9 s: the last step begins 22 s before the deadline."""
+    timed, watch = timing(every=2.0, save=1e3)
+    timed.looked(0, 20.0)
+    for seconds in (1.0, 9.0, 2.0):
+        timed.saved(0, seconds)
+    watch.seconds = 77.9
+    assert following(timed, 1) == "step"
+    watch.seconds = 78.0
+    assert following(timed, 1) == "finish"
+
+
+def test_the_pace_is_that_of_the_latest_steps() -> None:
+    """The median of nine, and what compiled apart."""
+    timed, _ = timing()
+    for _ in range(20):
+        timed.stepped(100.0, rows=10, compiled=False)
+    for _ in range(5):
+        timed.stepped(20.0, rows=10, compiled=False)
+    timed.stepped(50.0, rows=10, compiled=True)
+    assert timed.pace == Pace(row_seconds=2.0, compile_seconds=50.0)
