@@ -15,10 +15,11 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser check clean
+.PHONY: help install demo test test-browser bench check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -60,6 +61,13 @@ test-browser: $(READY)  ## run the tests that open the report in Chromium
 	fi; \
 	$(BIN)/python -m pytest -q tests/browser
 
+# accelerate is what the Hugging Face Trainer needs to start. Not in .venv: what is installed there is the text of pydocs.
+bench: $(READY)  ## measure speed, memory and start-up, beside other code where there is some; QUICK=1 is short
+	@[ -d $(PEERS)/accelerate ] || \
+		$(BIN)/python -m pip install --quiet $(PIP_EXTRA_ARGS) --no-deps --target $(PEERS) accelerate || \
+		echo "accelerate could not be installed: the comparisons with the Trainer will fail"
+	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/everything.py $(if $(QUICK),--quick) $(if $(OUT),--out $(OUT))
+
 check: $(READY)  ## lint, format, types, import order, tree rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,5 +76,5 @@ check: $(READY)  ## lint, format, types, import order, tree rules
 	$(BIN)/python tools/check_tree.py
 
 clean:  ## remove caches and the environment, never runs
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
