@@ -1,18 +1,15 @@
 """Muon for the hidden matrices, AdamW for everything else.
 
 Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024): the momentum of every matrix is
-replaced by its nearest orthogonal matrix, found by a few Newton-Schulz steps, in bf16 where the device has it. Every step
-has its own quintic, the best one for the interval that the steps before leave (Amsel et al., "The Polar Express", arXiv
-2505.16932): four such steps do what takes Jordan's fixed quintic five, and products are nearly all that Muon costs.
-Matrices of one shape are stacked and orthogonalised by one batched product each step; fused projections are taken apart first.
+replaced by its nearest orthogonal matrix, found by five Newton-Schulz steps, in bf16 where the device has it. Matrices of
+one shape are stacked and orthogonalised by one batched product each step; fused projections are taken apart first. The
+products are nearly all that it costs: compiling what is between them gains too little (docs/experiments.md).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,9 +17,7 @@ from gpuday.core.errors import at_least
 from gpuday.optim import Named, Optimizer, Stepper
 from gpuday.optim.adamw import Adamw
 
-SMALLEST = 3e-3  # relative singular value from which on four steps end within 0.3 of one
-HEADROOM = 1.02  # bf16 may round a singular value above one, where the quintics grow fast
-CUSHION = 0.024  # the least ratio of an interval's ends that a quintic is fitted to: its slope at zero stays bounded
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from the reference above
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +32,7 @@ class Muon(Optimizer):
     """Look ahead along the momentum."""
     weight_decay: float = 0.01
     """Decoupled decay of the matrices, times the rate, per step."""
-    iterations: int = 4
+    iterations: int = 5
     """Newton-Schulz steps."""
     rest: Adamw = Adamw(lr=5e-3, beta1=0.9, beta2=0.98, eps=1e-8, weight_decay=0.0)
     """AdamW for everything that is no hidden matrix."""
@@ -51,48 +46,15 @@ class Muon(Optimizer):
         return MuonStepper(self, matrices, self.rest.build(others, dtype=dtype), dtype)
 
 
-@cache
-def quintics(iterations: int) -> tuple[tuple[float, float, float], ...]:
-    """(a, b, c) of a x + b x^3 + c x^5 for each step: greedily the nearest to one on what [SMALLEST, 1] has become."""
-    low, high = SMALLEST, 1.0
-    steps = []
-    for step in range(iterations):
-        a, b, c = _nearest_to_one(max(low, CUSHION * high), high)
-        left, right = (a * x + b * x**3 + c * x**5 for x in (max(low, CUSHION * high), high))
-        # Ends of the interval to the same distance from one: with a cushion they are not, being fitted to less of it.
-        a, b, c = (2.0 / (left + right) * v for v in (a, b, c))
-        low = a * low + b * low**3 + c * low**5
-        high = 2.0 - low
-        room = HEADROOM if step < iterations - 1 else 1.0
-        steps.append((a / room, b / room**3, c / room**5))
-    return tuple(steps)
-
-
-def _nearest_to_one(low: float, high: float) -> tuple[float, float, float]:
-    """The odd quintic with the least greatest distance from one on [low, high], by Remez exchange of its four extremes."""
-    extremes = low + (high - low) * np.array([0.0, 0.25, 0.75, 1.0])
-    for _ in range(100):
-        powers = np.stack([extremes, extremes**3, extremes**5, [1.0, -1.0, 1.0, -1.0]], axis=1)
-        a, b, c, _ = np.linalg.solve(powers, np.ones(4))
-        root = np.sqrt(9 * b * b - 20 * a * c)
-        inner = np.sqrt(np.sort([(-3 * b - root) / (10 * c), (-3 * b + root) / (10 * c)]))
-        if np.allclose(inner, extremes[1:3], rtol=1e-12):
-            break
-        extremes[1:3] = inner
-    return float(a), float(b), float(c)
-
-
 @torch.no_grad()
-def orthogonalise(stack: Tensor, iterations: int = 4, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """The approximate polar factor of every matrix in [n, r, c], in `dtype`.
-
-    Singular values from SMALLEST of the matrix's norm on end within 0.3 of one, smaller ones below.
-    """
+def orthogonalise(stack: Tensor, iterations: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """The approximate polar factor of every matrix in [n, r, c], singular values in about [0.7, 1.2], in `dtype`."""
+    a, b, c = COEFFICIENTS
     x = stack.to(dtype)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
-    x = x / (HEADROOM * x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for a, b, c in quintics(iterations):
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(iterations):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
