@@ -84,7 +84,7 @@ def test_large_logits_do_not_overflow():
 
 
 def test_no_piece_holds_more_logits_than_its_share(case, monkeypatch):
-    """With room for 7 positions, 23 go through in four pieces of at most 6."""
+    """With room for 7 positions, 23 go through in four pieces of 6, the last one padded."""
     (features, table, bias), labels, weights = case
     monkeypatch.setitem(_cross_entropy.PIECE_BYTES, "cpu", 7 * V * 4)
     seen = []
@@ -94,7 +94,7 @@ def test_no_piece_holds_more_logits_than_its_share(case, monkeypatch):
         return piece(part, *rest)
 
     cross_entropy(features, table, bias, labels, weights, counting)
-    assert seen == [6, 6, 6, 5]
+    assert seen == [6, 6, 6, 6]
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,21 @@ def test_no_piece_holds_more_logits_than_its_share(case, monkeypatch):
 def test_pieces_are_even_and_fit(positions, expected):
     """16 MiB hold 1,024 positions of 8,192 bf16 logits; more are shared out evenly."""
     assert rows_of_a_piece(positions, 8192, "cpu", 2) == expected
+
+
+def test_eight_mask_levels_compile_one_piece_each(monkeypatch):
+    """As many as a recipe may have, several pieces a level: the compiler's limit of recompilations is not reached."""
+    monkeypatch.setitem(_cross_entropy.PIECE_BYTES, "cpu", 7 * V * 4)
+    graphs = []
+
+    def captured(graph, inputs):
+        graphs.append(inputs[0].shape)
+        return graph.forward
+
+    torch.compiler.reset()
+    compiled = torch.compile(piece, backend=captured, dynamic=False, fullgraph=True)
+    for positions in (23, 30, 33, 41, 12, 19, 51, 60):
+        features, table = torch.ones(positions, D), torch.ones(V, D)
+        cross_entropy(features, table, None, torch.zeros(positions, dtype=torch.int64), torch.ones(positions), compiled)
+    torch.compiler.reset()
+    assert len(graphs) == len(set(graphs)) <= 8

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Bytes of a piece's logits. On a CPU a piece stays in the last cache; a GPU wants products large enough to fill it.
+# Bytes of a piece's logits in the compute dtype; uncompiled, a few fp32 copies of a piece exist beside them. On a CPU a
+# piece stays in the last cache; a GPU wants products large enough to fill it.
 PIECE_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 
 Piece = Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
@@ -48,7 +49,7 @@ def piece(
 
 
 def rows_of_a_piece(positions: int, vocabulary: int, device: str, itemsize: int) -> int:
-    """Positions in a piece: as even as they come, so that all pieces but the last have one shape."""
+    """Positions in a piece: as even as they come, so that padding the last one to their shape costs next to nothing."""
     most = max(1, PIECE_BYTES.get(device, PIECE_BYTES["cuda"]) // (vocabulary * itemsize))
     return math.ceil(positions / math.ceil(positions / most))
 
@@ -70,19 +71,23 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, table: Tensor, bias: Tensor | None, labels: Tensor, weights: Tensor, piece: Piece
     ) -> Tensor:
-        dtype = features.dtype
+        dtype, positions = features.dtype, len(labels)
         weight, shift = table.to(dtype), None if bias is None else bias.to(dtype)
+        rows = rows_of_a_piece(positions, len(table), features.device.type, features.itemsize)
+        # One shape for all pieces: each would be compiled, and the compiler keeps only so many.
+        extra = -positions % rows
+        features = F.pad(features, (0, 0, 0, extra))
+        labels, weights = F.pad(labels, (0, extra)), F.pad(weights, (0, extra))
         to_features = torch.empty_like(features)
         to_table, to_bias = torch.zeros_like(table), None if bias is None else torch.zeros_like(bias)
         loss = torch.zeros((), device=features.device)
-        rows = rows_of_a_piece(len(labels), len(table), features.device.type, features.itemsize)
-        for start in range(0, len(labels), rows):
+        for start in range(0, positions, rows):
             part = slice(start, start + rows)
             here, to_features[part] = piece(
                 features[part], weight, shift, labels[part], weights[part], to_table, to_bias
             )
             loss += here
-        ctx.save_for_backward(to_features, to_table, to_bias)
+        ctx.save_for_backward(to_features[:positions], to_table, to_bias)
         return loss
 
     @staticmethod
