@@ -1,7 +1,7 @@
 """Muon's step: eager and compiled Newton-Schulz on the stacks of each size, against this machine's own products.
 
-`share` is the optimizer's part of a whole step at the batch that the preset takes for ten minutes, and for the budget from
-which on `auto` picks the size.
+`share` is the optimizer's part of a whole step at the batch that the preset takes for a budget: ten minutes, and one for
+which `auto` picks the size.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from gpuday.optim.muon import MuonStepper, orthogonalise
 from gpuday.train.device import measure_bound, pick_device, synchronise
 from gpuday.train.parameters import named_parameters
 
-BUDGETS = {"nano": ("10m",), "micro": ("10m", "1h"), "mini": ("10m", "8h")}
+BUDGETS = {"nano": ("3m", "10m"), "micro": ("10m", "31m"), "mini": ("10m", "5h")}
 ITERATIONS = 5
 
 
@@ -57,10 +57,11 @@ def measure(size: str, *, rounds: int) -> dict[str, object]:
         "compiled_over_eager": seconds["eager"].median / seconds["compiled"].median,
         "newton_schulz_share_of_bound": sum(map(flops, stacks)) / seconds["eager"].median / bound,
     }
-    per_row = seconds["gradients"].median / work.microbatch
+    per_token = seconds["gradients"].median / (work.microbatch * work.length)
     for budget in BUDGETS[size]:
-        rows = workload(size, budget=budget).rows
-        figures[f"share_{budget}"] = seconds["step"].median / (seconds["step"].median + rows * per_row)
+        whole = workload(size, budget=budget)
+        gradients_seconds = whole.rows * whole.length * per_token
+        figures[f"share_{budget}"] = seconds["step"].median / (seconds["step"].median + gradients_seconds)
     return figures
 
 
