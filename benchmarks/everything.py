@@ -12,7 +12,18 @@ from pathlib import Path
 from measure import parser
 
 HERE = Path(__file__).resolve().parent
-ORDER = ("startup", "speed", "peers", "breakdown", "optimizer", "attention", "memory", "finetune", "ranks", "preparation")
+ORDER = (
+    "startup",
+    "speed",
+    "peers",
+    "breakdown",
+    "optimizer",
+    "attention",
+    "memory",
+    "finetune",
+    "ranks",
+    "preparation",
+)
 
 
 def main() -> None:
