@@ -26,7 +26,14 @@ if [ -n "$missing" ]; then
 	site="$(mktemp -d)"
 	trap 'rm -rf "$site"' EXIT
 	wheels=()
-	for name in $missing; do wheels+=(.whl/"$name"-*.whl); done
+	for name in $missing; do
+		found=(.whl/"$name"-*.whl)
+		if [ ! -e "${found[0]}" ]; then
+			echo "$python lacks $name, and .whl/ holds no wheel of it: run benchmarks/gpu.sh wheels where there is a network, or name another interpreter with PYTHON" >&2
+			exit 5
+		fi
+		wheels+=("${found[0]}")
+	done
 	"$python" -m pip install --quiet --no-index --no-deps --target "$site" "${wheels[@]}" >&2
 	export PYTHONPATH="$PYTHONPATH:$site"
 fi

@@ -114,32 +114,46 @@ def test_rows_that_are_given_overrule_the_rule():
     assert {batch.full_rows(expected_tokens=t, length=n) for t in (1.0, 1e12) for n in (128, 512)} == {48}
 
 
-@pytest.mark.parametrize(("rows", "microbatch"), [(1, 1), (8, 8), (64, 16), (10, 8), (20, 8), (72, 16), (100, 32)])
-def test_the_full_batch_is_reached_at_the_end_of_the_ramp(rows, microbatch):
-    """`rows` is what it says, also where it is no whole number of micro-batches: the last one is padded."""
+@pytest.mark.parametrize("rows", [1, 8, 20, 64, 72, 100])
+def test_the_full_batch_is_reached_at_the_end_of_the_ramp(rows):
+    """`rows` is what it says, also where the ramp's own steps do not meet it."""
     batch = BatchConfig(rows=rows, ramp=Ramp(start=0.25, until=0.5))
     full = batch.full_rows(expected_tokens=1e9, length=128)
-    assert [batch.rows_at(f, full_rows=full, microbatch=microbatch) for f in (0.5, 1.0)] == [rows, rows]
+    assert [batch.rows_at(f, full_rows=full, length=128) for f in (0.5, 1.0)] == [rows, rows]
 
 
-@pytest.mark.parametrize(("full", "microbatch"), [(8, 8), (64, 16), (8192, 32)])
-def test_the_ramp_of_the_batch_is_monotone_in_whole_micro_batches(full, microbatch):
-    """From one micro-batch to the full batch at three fifths of the budget, as `crammed` has it."""
+@pytest.mark.parametrize(("full", "length", "least"), [(32, 128, 32), (96, 128, 32), (8192, 128, 32), (64, 512, 8)])
+def test_the_ramp_of_the_batch_is_monotone_in_steps_of_4096_tokens(full, length, least):
+    """From one such step to the full batch at three fifths of the budget, as `crammed` has it."""
     batch = BatchConfig(ramp=Ramp(start=0.0, until=0.6))
-    rows = [batch.rows_at(i / 1000, full_rows=full, microbatch=microbatch) for i in range(1001)]
-    assert (rows[0], rows[600], rows[-1]) == (microbatch, full, full)
+    rows = [batch.rows_at(i / 1000, full_rows=full, length=length) for i in range(1001)]
+    assert (rows[0], rows[600], rows[-1]) == (least, full, full)
     assert all(a <= b for a, b in itertools.pairwise(rows))
+    assert {r % least for r in rows} == {0}
+
+
+@pytest.mark.parametrize("microbatch", [1, 2, 4, 8, 16, 32])
+def test_the_ramp_pads_no_micro_batch_of_the_usual_sizes(microbatch):
+    """Powers of two up to 4,096 tokens divide every step of every batch that the rule gives and they divide."""
+    batch = BatchConfig(ramp=Ramp(start=0.25, until=0.3))
+    rows = {batch.rows_at(i / 1000, full_rows=f, length=128) for i in range(1001) for f in (32, 64, 96, 128, 192)}
     assert {r % microbatch for r in rows} == {0}
+
+
+def test_rows_longer_than_a_step_of_the_ramp_come_one_by_one():
+    """No step is without a row."""
+    batch = BatchConfig(ramp=Ramp(start=0.0, until=1.0))
+    assert [batch.rows_at(f, full_rows=4, length=8192) for f in (0.0, 0.5, 0.75)] == [1, 2, 3]
 
 
 def test_the_ramp_by_hand():
     """A quarter of 64 rows at the start, five eighths at half of the ramp."""
-    batch = BatchConfig(ramp=Ramp(start=0.25, until=0.3))
-    rows = [batch.rows_at(f, full_rows=64, microbatch=8) for f in (0.0, 0.15, 0.3, 1.0)]
+    batch = BatchConfig(ramp=Ramp(start=0.25, until=0.3), least_tokens=8 * 128)
+    rows = [batch.rows_at(f, full_rows=64, length=128) for f in (0.0, 0.15, 0.3, 1.0)]
     assert rows == [16, 40, 64, 64]
 
 
 def test_the_ramp_never_exceeds_the_full_batch():
-    """Where a micro-batch is larger than the batch, a step is the batch."""
+    """A batch of fewer than 4,096 tokens does not grow."""
     batch = BatchConfig(ramp=Ramp(start=0.0, until=0.6))
-    assert {batch.rows_at(i / 10, full_rows=24, microbatch=32) for i in range(11)} == {24}
+    assert {batch.rows_at(i / 10, full_rows=24, length=128) for i in range(11)} == {24}

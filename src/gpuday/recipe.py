@@ -57,7 +57,7 @@ class BatchConfig:
     exponent: float = 0.617
     """How fast the batch grows with the expected tokens."""
     least_tokens: int = 4096
-    """Never fewer tokens than this in a step."""
+    """Never fewer tokens than this in a step, unless `rows` says so; and the ramp moves by as many."""
     ramp: Schedule = Constant()
     """Share of the full batch over the budget."""
 
@@ -75,10 +75,13 @@ class BatchConfig:
         tokens = min(self.design_tokens, max(self.least_tokens, self.design_tokens * scale))
         return _round_number(tokens / length)
 
-    def rows_at(self, fraction: float, *, full_rows: int, microbatch: int) -> int:
-        """Rows in the step that begins at this fraction: whole micro-batches, at least one, below the full batch."""
-        share = self.ramp(fraction)
-        return full_rows if share >= 1.0 else min(full_rows, max(1, round(share * full_rows / microbatch)) * microbatch)
+    def rows_at(self, fraction: float, *, full_rows: int, length: int) -> int:
+        """Rows of `length` tokens in the step that begins at this fraction: a multiple of `least_tokens`, or all.
+
+        No property of the device has a part in it, so that a run reads the same rows whatever its micro-batch.
+        """
+        share, quantum = self.ramp(fraction), max(1, self.least_tokens // length)
+        return full_rows if share >= 1.0 else min(full_rows, max(1, round(share * full_rows / quantum)) * quantum)
 
 
 def _round_number(rows: float) -> int:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from gpuday.cli import doctor
 from gpuday.cli.doctor import EXTRAS, examine
+from gpuday.train import device
 from gpuday.train.cgroup import MemoryLimit
 
 Call = Callable[..., Any]
@@ -107,10 +108,27 @@ def test_a_folder_that_cannot_be_written_ends_with_5(
 
 
 def test_a_machine_that_computes_wrongly_ends_with_5(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else matters then."""
+    """Then what is made of products is not examined, and programs still get one object."""
     monkeypatch.setattr(doctor, "product_fault", lambda device: "a product of ones came out wrong")
     called = call("doctor", "--json")
     assert called.code == 5 and "came out wrong" in called.err
+    assert list(called.events[0]["checks"]) == [c for c in CHECKS if c not in ("attention", "bound", "sizes")]
+
+
+def test_a_machine_without_a_kernel_for_products_ends_with_5(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build of torch for another GPU: every product raises, wherever it is tried."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", fail)
+    for name in ("product_speed", "has_bf16"):
+        monkeypatch.setattr(doctor, name, getattr(device, name))
+    monkeypatch.setattr(doctor, "attention_kernels", fail)
+    called = call("doctor", "--json")
+    assert called.code == 5 and "no kernel image is available" in called.err
+    (event,) = called.events
+    assert event["ok"] is False and event["checks"]["products"]["verdict"] == "bad"
 
 
 def test_little_memory_and_a_full_disk_are_noticed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

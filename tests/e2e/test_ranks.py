@@ -46,7 +46,7 @@ def finish(process: subprocess.Popen[bytes]) -> tuple[int, list[str], str]:
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_toml: Callable[..., str]) -> Path:
     """Eleven rows a step in micro-batches of four: three, the last of them padded, for two ranks. The batch grows."""
     place = tmp_path_factory.mktemp("ranks")
-    growing = 'ramp = { part = "ramp", start = 0.4, until = 0.5 }'
+    growing = 'least_tokens = 128\nramp = { part = "ramp", start = 0.4, until = 0.5 }'
     (place / "tiny.toml").write_text(tiny_toml(budget=f"{STEPS}steps", rows=11, batch=growing))
     return place
 

@@ -72,6 +72,22 @@ def test_one_that_is_wrong_is_passed_over(wrong, dtype):
     assert choice.reason.startswith("flex: off by ")
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_fused_kernel_is_tried_as_it_will_run(compiled, monkeypatch):
+    """Where the model is compiled, inside one graph of static shapes; what fails there is passed over."""
+    asked = []
+
+    def refuse(call, **options):
+        asked.append(options)
+        return missing
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    needs = Needs(head_width=16, reach=8, compiled=compiled)
+    choice = choose_attention(CPU, torch.float32, needs, [willing("varlen", plain), willing("sdpa", plain)])
+    assert choice.kernel == ("sdpa" if compiled else "varlen")
+    assert asked == [{"dynamic": False, "fullgraph": True}] * compiled
+
+
 def test_a_refusal_is_not_tried():
     """What is known to be unfit costs nothing and still gives its reason."""
     candidates = [Candidate("flex", lambda device, dtype, needs: "too old", missing), willing("sdpa", plain)]

@@ -96,8 +96,8 @@ def test_the_crammed_base_is_the_papers_recipe():
     assert (recipe.model.mixer, recipe.model.feedforward) == (Softmax(head_width=64), Geglu(ratio=2.0))
     assert (recipe.train.clip, recipe.train.dropout, recipe.model.dropout) == (0.5, False, 0.1)
     assert recipe.batch.full_rows(expected_tokens=9.1e9, length=128) == 8192
-    assert [recipe.batch.rows_at(f, full_rows=8192, microbatch=64) for f in (0.0, 0.3, 0.6, 1.0)] == [
-        64,
+    assert [recipe.batch.rows_at(f, full_rows=8192, length=128) for f in (0.0, 0.3, 0.6, 1.0)] == [
+        32,
         4096,
         8192,
         8192,

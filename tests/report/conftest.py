@@ -46,7 +46,7 @@ RECIPE: dict[str, Any] = {
         "rest": {"part": "adamw", "lr": 0.005, "beta1": 0.9, "beta2": 0.98, "eps": 1e-08, "weight_decay": 0.0},
     },
     "rate": {"part": "trapezoid", "warmup": 0.02, "cooldown": 0.8},
-    "batch": {"design_tokens": 1048576, "exponent": 0.617, "quantum": 8, "ramp": {"part": "ramp", "start": 0.25}},
+    "batch": {"design_tokens": 1048576, "exponent": 0.617, "ramp": {"part": "ramp", "start": 0.25}},
     "train": {"clip": 0.0, "dtype": "auto", "compile": "auto", "validate_every": 0.1},
     "seed": 7,
 }

@@ -1,7 +1,9 @@
 """Batches: one stream of rows and masks, cut into micro-batches of any size, from any position."""
 
+import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,9 +91,9 @@ def test_the_position_is_the_loaders_whole_state(
     assert torch.equal(a["ids"], both["ids"][first:])
 
 
-def loader(data: PreparedData, recipe: Recipe, vocabulary: Vocabulary) -> Batches:
+def loader(data: PreparedData, recipe: Recipe, vocabulary: Vocabulary, **more: Any) -> Batches:
     """Eleven rows in an epoch."""
-    options = {"seed": 3, "expected_rows": 100, "device": torch.device("cpu")}
+    options = {"seed": 3, "expected_rows": 100, "device": torch.device("cpu"), **more}
     return Batches(FewRows(data, 11), recipe.data.order, recipe.objective, vocabulary, **options)
 
 
@@ -102,8 +104,8 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time(
     batches = make_batches(store=FewRows(data, 11))
     read: list[tuple[int, int]] = []
     for position in range(0, 33, 3):
-        for segment in batches.row_indices(position, 3):
-            read += [(segment.epoch, int(row)) for row in segment.rows]
+        for part in batches.row_indices(position, 3):
+            read += [(part.epoch, int(row)) for row in part.rows]
     assert [epoch for epoch, _ in read] == [0] * 11 + [1] * 11 + [2] * 11
     orders = [[row for e, row in read if e == epoch] for epoch in range(3)]
     assert all(sorted(order) == list(range(11)) for order in orders)
@@ -113,7 +115,7 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time(
 def test_a_step_may_hold_the_end_of_one_epoch_and_the_whole_of_the_next(
     make_batches: MakeBatches, data: PreparedData
 ) -> None:
-    """Segments by hand: from row 9 of 11, 15 rows are 2 of epoch 0, 11 of epoch 1, 2 of epoch 2."""
+    """By hand: from row 9 of 11, 15 rows are 2 of epoch 0, 11 of epoch 1, 2 of epoch 2."""
     batches = make_batches(store=FewRows(data, 11))
     assert [(s.epoch, len(s.rows)) for s in batches.row_indices(9, 15)] == [(0, 2), (1, 11), (2, 2)]
 
@@ -322,6 +324,33 @@ def test_the_ranks_together_read_what_one_reads_alone(
         assert all(torch.equal(a[k], b[k]) for a, b in zip(share, wanted, strict=True) for k in b)
 
 
+@given(rows=st.integers(1, 300), microbatch=st.integers(1, 40), ranks=st.integers(1, 9))
+def test_no_rank_computes_longer_than_an_even_cut_of_the_rows_would_take(
+    data: PreparedData, tiny: Recipe, vocabulary: Vocabulary, rows: int, microbatch: int, ranks: int
+) -> None:
+    """The most micro-batches that a rank gets, against those for the largest share of rows dealt one by one."""
+    most = 0
+    for rank in range(ranks):
+        batches = loader(data, tiny, vocabulary, rank=rank, ranks=ranks)
+        most = max(most, len(batches._cut(0, rows, 1.0, microbatch)))
+        batches.close()
+    assert most == math.ceil(math.ceil(rows / ranks) / microbatch)
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cuda:1", [torch.device("cuda:1")]), ("cuda", []), ("cpu", [])])
+def test_the_worker_uses_the_device_of_its_rank(
+    make_batches: MakeBatches, monkeypatch: pytest.MonkeyPatch, name: str, chosen: list[torch.device]
+) -> None:
+    """A thread starts on the first GPU, whatever its process uses."""
+    used: list[tuple[str, torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: used.append((threading.current_thread().name, device)))
+    batches = make_batches(device=torch.device(name))
+    batches._worker.submit(int).result()
+    assert [device for _, device in used] == chosen
+    assert all(thread.startswith("gpuday-batches") for thread, _ in used)
+
+
 def test_the_time_that_the_loop_waits_is_counted(make_batches: MakeBatches, data: PreparedData) -> None:
     """A store that takes 50 ms a read: the first micro-batch is waited for, one that had time to come is not."""
     release = threading.Event()
@@ -349,7 +378,7 @@ def test_isolated_rows_come_with_their_segments(make_batches: MakeBatches, data:
     batches = make_batches(isolate=True)
     start = len(data.train) - 3
     found = torch.cat([inputs["segments"] for inputs in batches.step(start, 7, multiplier=1.0, microbatch=microbatch)])
-    rows = np.concatenate([segment.rows for segment in batches.row_indices(start, 7)])
+    rows = np.concatenate([part.rows for part in batches.row_indices(start, 7)])
     assert len(found) == -(-7 // microbatch) * microbatch
     assert found[:7].tolist() == data.train.segments(rows).tolist()
     assert all("segments" not in inputs for inputs in make_batches().step(0, 4, multiplier=1.0, microbatch=4))

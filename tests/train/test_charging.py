@@ -47,7 +47,8 @@ def test_a_wall_clock_run_ends_with_its_budget(train_run: TrainRun, make_recipe:
     recipe = make_recipe("60s", train__save_every_seconds=10.0)
     progress, clock = train_run(recipe, now=Ticking(0.05))
     steps = rows(run, Step)
-    assert 59 < clock.used_seconds() < 60.5  # the final look takes ticks, and is estimated in real seconds
+    # The final look takes ticks, and is estimated in real seconds; the heartbeat ticks too, more often where it is slow.
+    assert 59 < clock.used_seconds() < 61.5
     assert sum(clock.ledger().values()) == clock.used_seconds()
     assert {"build", "validate", "save", "step"} <= clock.ledger().keys()
     assert progress.step == len(steps) > 20

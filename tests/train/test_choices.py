@@ -160,6 +160,21 @@ def test_threads_are_halved_unless_a_person_says_how_many(
     assert thread_candidates(CPU) == wanted
 
 
+@pytest.mark.parametrize(
+    ("told", "there", "ranks", "wanted"), [("1", 8, 2, 8), ("", 7, 4, 7), ("2", 8, 3, 6), ("4", 8, 4, 8)]
+)
+def test_ranks_of_a_machine_take_all_cores_together(
+    monkeypatch: pytest.MonkeyPatch, told: str, there: int, ranks: int, wanted: int
+) -> None:
+    """The 1 that torchrun sets by itself is no order; another number is one, for each rank. And the reason says so."""
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    monkeypatch.setattr(choices, "cores", lambda: there)
+    assert thread_candidates(CPU) == [wanted]
+    threads, why = choose_threads([wanted], point, 4, lambda: 1e9)
+    assert (threads, why) == (wanted, f"{wanted}: shared by the {ranks} ranks of this machine")
+
+
 def test_a_gpu_leaves_the_threads_alone() -> None:
     """0 is the process's own number."""
     assert thread_candidates(torch.device("cuda")) == [0]

@@ -1,7 +1,10 @@
 """Compile or eager: the arithmetic by hand, the trial without a compiler's minutes."""
 
+import collections
 import contextlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +39,20 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(compiling, "_few_blocks", few_blocks)
     monkeypatch.setattr(compiling, "_uncharged", contextlib.nullcontext)
     return names
+
+
+@pytest.fixture
+def breaks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A machine that compiles small kernels and not the learner; the folders of the compiler's caches meanwhile."""
+    folders: list[Path] = []
+
+    def fail(*_: Any, **__: Any) -> Any:
+        folders.append(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]))
+        raise AssertionError("graph break in a part\nand a hundred lines more")
+
+    monkeypatch.setattr(compiling, "compile_fault", lambda device: "")
+    monkeypatch.setattr(torch, "compile", fail)
+    return folders
 
 
 @pytest.fixture
@@ -135,6 +152,84 @@ def test_a_trial_that_runs_out_of_memory_leaves_the_estimate(
     assert choose("auto", 600.0)[0].basis == "estimated"
 
 
+def test_what_cannot_be_compiled_runs_eager_with_a_notice(choose: Choose, breaks: list[Path]) -> None:
+    """A part that breaks the graph, a kernel that cannot be built: the first line of the reason, and no folder is left."""
+    found, why, notices = choose("auto", 600.0)
+    assert found == EAGER and "graph break in a part" in why
+    assert len(notices) == 1 and "graph break in a part" in notices[0] and "hundred" not in notices[0]
+    assert len(breaks) == 1 and not breaks[0].exists()
+
+
+def test_on_refuses_what_cannot_be_compiled(choose: Choose, breaks: list[Path]) -> None:
+    """Exit code 5 with the reason, and no folder is left."""
+    with pytest.raises(EnvironmentFault, match="graph break in a part") as caught:
+        choose("on", 600.0)
+    assert caught.value.exit_code == 5
+    assert len(breaks) == 1 and not breaks[0].exists()
+
+
+def test_a_real_graph_break_is_named(
+    make_recipe: MakeRecipe, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the compiler itself, which gives up before it builds anything."""
+    monkeypatch.setattr(compiling, "gradient_seconds", lambda *_: 1.0)
+    real = compiling.make_learner
+
+    def broken(recipe: Recipe, *, vocab: int) -> Any:
+        learner = real(recipe, vocab=vocab)
+        learner.model.encoder.register_forward_pre_hook(lambda *_: torch._dynamo.graph_break())
+        return learner
+
+    monkeypatch.setattr(compiling, "make_learner", broken)
+    with pytest.raises(compiling._CannotCompileError, match="graph_break"), compiling._uncharged():
+        compiling._few_blocks(make_recipe("10m"), "default", 4, torch.float32, CPU, vocabulary)
+
+
+def test_a_dearer_mode_that_fails_leaves_the_default_one(
+    choose: Choose, tried: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reason is told beside the figures."""
+
+    def few_blocks(recipe: Recipe, name: str, *_: Any) -> Mode:
+        if name != "default":
+            raise compiling._CannotCompileError("no such kernel")
+        return mode(2.0, 20.0)
+
+    monkeypatch.setattr(compiling, "_few_blocks", few_blocks)
+    monkeypatch.setattr(compiling, "release", lambda device: None)
+    found, why, notices = choose("auto", 600.0, device=torch.device("cuda"))
+    assert (found.name, found.compiled, notices) == ("default", True, ())
+    assert why.endswith("; max-autotune-no-cudagraphs: no such kernel")
+
+
+def test_a_fault_of_the_eager_model_is_not_called_one_of_compiling(
+    choose: Choose, breaks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows itself as it is."""
+
+    def fail(*_: Any) -> float:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(compiling, "gradient_seconds", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        choose("auto", 600.0)
+
+
+def test_starting_the_compiler_counts_nothing_and_keeps_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first kernel is no part of what the summary tells of the run."""
+    counters = torch._dynamo.utils.counters["inductor"]
+    before, folders = dict(counters), []
+
+    def build(device: torch.device) -> str:
+        counters["fxgraph_cache_miss"] += 1
+        folders.append(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]))
+        return "a reason"
+
+    monkeypatch.setattr(compiling, "compile_fault", build)
+    assert compiling.start_compiler(CPU) == "a reason"
+    assert dict(counters) == before and not folders[0].exists()
+
+
 def test_the_trial_times_at_most_four_blocks(
     make_recipe: MakeRecipe, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,15 +261,14 @@ def test_further_blocks_and_mask_rates_cost_further_seconds(make_recipe: MakeRec
 
 
 def test_nothing_of_a_trial_is_left_behind() -> None:
-    """The counts of compiled kernels, which the summary tells, are as before; so is the cache's place."""
-    import os
-
-    counters = torch._dynamo.utils.counters["inductor"]
-    counters["fxgraph_cache_miss"] += 3
-    before, place = dict(counters), os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    """The counts of compiled kernels, which the summary tells, are as before, even if the compiler began to count anew;
+    so is the cache's place."""
+    counters = torch._dynamo.utils.counters
+    counters["inductor"]["fxgraph_cache_miss"] += 3
+    before, place = dict(counters["inductor"]), os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     with compiling._uncharged():
-        counters["fxgraph_cache_miss"] += 5
+        counters["inductor"] = collections.Counter(fxgraph_cache_miss=5)
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] != place
-    assert dict(counters) == before
+    assert dict(counters["inductor"]) == before
     assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == place
-    counters["fxgraph_cache_miss"] -= 3
+    counters["inductor"]["fxgraph_cache_miss"] -= 3

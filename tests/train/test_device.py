@@ -1,12 +1,14 @@
 """The device: what it says of itself is so, and what it lacks is said."""
 
 import os
+import platform
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -21,8 +23,12 @@ from gpuday.train.device import (
     free_memory,
     has_bf16,
     is_out_of_memory,
+    local_ranks,
     measure_bound,
+    median_seconds,
     pick_device,
+    product_speed,
+    release,
     synchronise,
     use_threads,
 )
@@ -64,11 +70,35 @@ def test_threads_are_set_unless_they_are_left(threads: None) -> None:
     assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize(("kind", "wanted"), [("cuda", "high"), ("cpu", "highest")])
-def test_products_in_fp32_may_use_tf32_on_a_gpu_alone(threads: None, kind: str, wanted: str) -> None:
+@pytest.mark.parametrize(("ranks", "wanted"), [("", 6), ("1", 6), ("2", 3), ("4", 1), ("8", 1)])
+def test_ranks_of_a_machine_share_its_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: None, ranks: str, wanted: int
+) -> None:
+    """By hand, of six threads: each rank takes its equal part, and one at least."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks) if ranks else monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert local_ranks() == int(ranks or 1)
+    use_threads(6)
+    assert torch.get_num_threads() == wanted
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others keep nothing that could be given back")
+def test_what_no_tensor_holds_is_given_back_on_a_cpu_too() -> None:
+    """256 MiB that the process kept after they were freed are the system's again."""
+    configure(CPU)
+    block = torch.ones(1 << 26)
+    before = psutil.Process().memory_info().rss
+    del block
+    release(CPU)
+    assert psutil.Process().memory_info().rss < before - (230 << 20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "exact", "wanted"), [("cuda", False, "high"), ("cuda", True, "highest"), ("cpu", False, "highest")]
+)
+def test_products_in_fp32_may_use_tf32_on_a_gpu_alone(threads: None, kind: str, exact: bool, wanted: str) -> None:
     """A CPU computes them as they are."""
-    torch.set_float32_matmul_precision("highest")
-    configure(torch.device(kind))
+    torch.set_float32_matmul_precision("high" if wanted == "highest" else "highest")
+    configure(torch.device(kind), exact=exact)
     assert torch.get_float32_matmul_precision() == wanted
     torch.set_float32_matmul_precision("highest")
 
@@ -202,11 +232,21 @@ def test_the_bound_is_flops_over_seconds() -> None:
     assert 1e6 < measure_bound(CPU, torch.float32, 32) < 1e15
 
 
-def test_the_bound_counts_a_multiply_add_as_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By hand: [4096, 32] x [32, 128] in one second by the injected clock is 2 * 4096 * 32 * 128 FLOP/s."""
+def test_a_product_counts_two_for_each_multiply_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, in one second by the injected clock: [8, 16] x [16, 4], and the bound's [4096, 32] x [32, 128]."""
     ticks = iter(range(100))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    assert product_speed(CPU, torch.float32, 8, 16, 4) == 2 * 8 * 16 * 4
     assert measure_bound(CPU, torch.float32, 32) == 2 * 4096 * 32 * 128
+
+
+def test_calls_are_timed_once_they_are_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: 9 and 8 s warm up, and of 3, 1 and 2 s the median is 2; five calls in all."""
+    ticks = iter([0.0, 9.0, 10.0, 18.0, 20.0, 23.0, 30.0, 31.0, 40.0, 42.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    calls: list[None] = []
+    assert median_seconds(lambda: calls.append(None), CPU, repeats=3) == 2.0
+    assert len(calls) == 5
 
 
 def test_a_cpu_has_no_energy_meter_and_says_so() -> None:

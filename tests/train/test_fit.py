@@ -10,7 +10,7 @@ import torch
 
 import gpuday.train.fit as fitting
 from gpuday.core import config
-from gpuday.core.errors import FitError, UsageError
+from gpuday.core.errors import EnvironmentFault, FitError, UsageError
 from gpuday.core.rundir import read_json, write_json
 from gpuday.objectives import Vocabulary
 from gpuday.recipe import Recipe
@@ -88,7 +88,7 @@ def test_a_fit_is_measured_on_the_real_learner(fit_to: FitTo, make_recipe: MakeR
     """Nothing replaced: figures above zero, what the recipe fixes as it says, and a reason for everything."""
     found = fit_to(make_recipe("10m"))
     assert found.tokens_per_second > 0 and found.bound_flops_per_second > 0
-    assert found.optimizer_seconds > 0 and found.memory_bytes >= 0 and 0 < found.fit_seconds < 60
+    assert found.optimizer_seconds > 0 and 0 < found.fit_seconds < 60
     assert (found.microbatch, found.rows, found.dtype, found.compiled) == (4, 8, "float32", False)
     assert found.compile_basis == "none"
     assert found.notices == ()
@@ -229,6 +229,47 @@ def test_a_size_that_does_not_fit_ends_the_search(fit_to: FitTo, make_recipe: Ma
     device.most_rows, device.speed = 100, float
     assert fit_to(make_recipe("10m", train__microbatch=0, batch__rows=512)).microbatch == 64
     assert max(device.tried) == 128
+
+
+def test_fewer_rows_are_tried_where_the_optimizer_leaves_less_memory(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 rows fit until its state is there; beside it 16 do, with which the run is planned."""
+    device.speed = float
+
+    def optimizer() -> OptimizerCost:
+        device.most_rows = 20
+        return device.update
+
+    monkeypatch.setattr(device, "optimizer", optimizer)
+    assert fit_to(make_recipe("10m", train__microbatch=0, batch__rows=512)).microbatch == 16
+    assert device.tried == [64, 64, 32, 16, 16]
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_every_compiled_run_starts_its_compiler_before_the_clock(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """With a pinned fit and a cached one like with a measured one; where it cannot be started, exit code 5 says so."""
+    device.mode = Mode(gain=2.0, seconds=70.0, basis="measured")
+    fit_to(make_recipe("10m"), "a")
+    started: list[torch.device] = []
+    monkeypatch.setattr(fitting, "start_compiler", lambda device: started.append(device) or "")
+    fit_to(make_recipe("10m"), name)
+    assert started == [torch.device("cpu")]
+    (tmp_path / "b" / "fit.json").unlink(missing_ok=True)
+    monkeypatch.setattr(fitting, "start_compiler", lambda device: "no C++ compiler was found")
+    with pytest.raises(EnvironmentFault, match=r"no C\+\+ compiler was found") as caught:
+        fit_to(make_recipe("10m"), name)
+    assert caught.value.exit_code == 5
+
+
+def test_an_eager_run_starts_no_compiler(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait seconds for nothing."""
+    monkeypatch.setattr(fitting, "start_compiler", pytest.fail)
+    assert fit_to(make_recipe("10m"), "a") == fit_to(make_recipe("10m"), "a") == fit_to(make_recipe("10m"), "b")
 
 
 @pytest.mark.parametrize("microbatch", [0, 4])

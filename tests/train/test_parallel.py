@@ -35,9 +35,21 @@ try:
         torch.manual_seed(ranks.rank)
         tensors = [torch.randn(shape) for shape in ((), (3, 5), (4,), (100,), (2, 2))]
         told["own"] = [t.tolist() for t in tensors]
-        ranks.add(tensors)
+        ranks.add(tensors, ranks.room(tensors))
         told["sums"] = [t.tolist() for t in tensors]
-        told["largest"] = ranks.largest([0.1 if ranks.leads else 0.0, float(ranks.rank), 0.0])
+        told["broadcast"] = ranks.broadcast([0.1 + ranks.rank, -2.0 + 3 * ranks.rank])
+        told["largest"] = ranks.largest(float(ranks.rank))
+
+        def full():
+            if ranks.rank == 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return "there was room"
+
+        try:
+            told["attempt"] = ranks.attempt(full)
+        except parallel.TooLarge:
+            told["attempt"] = "too large"
+        told["another attempt"] = ranks.attempt(lambda: None if ranks.leads else ranks.rank)
         told["total"] = ranks.total([0.1, 2.0**40 + ranks.rank])
 
         def work(name):
@@ -110,8 +122,15 @@ def test_tensors_are_summed_over_the_ranks(told: Told) -> None:
 
 
 def test_what_rank_0_decides_arrives_to_the_bit(told: Told) -> None:
-    """Where the others give 0; and what only another rank knows arrives as well."""
-    assert [rank["largest"] for rank in told[0]] == [[0.1, 2.0, 0.0]] * SIZE
+    """Whatever the others give, negative values too; and the largest is what one of them alone may know."""
+    assert [rank["broadcast"] for rank in told[0]] == [[0.1, -2.0]] * SIZE
+    assert [rank["largest"] for rank in told[0]] == [2.0] * SIZE
+
+
+def test_memory_that_runs_out_on_one_rank_is_known_to_all(told: Told) -> None:
+    """And to none where it sufficed: each then has what its own call returned, nothing included."""
+    assert [rank["attempt"] for rank in told[0]] == ["too large"] * SIZE
+    assert [rank["another attempt"] for rank in told[0]] == [None, 1, 2]
 
 
 def test_totals_are_in_double_precision(told: Told) -> None:
@@ -142,11 +161,12 @@ def test_a_rank_alone_talks_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = Ranks.of_environment()
     tensor = torch.tensor([1.0, 2.0])
     with ranks.joined(CPU):
-        ranks.add([tensor])
+        ranks.add([tensor], ranks.room([tensor]))
         ranks.check_equal([tensor])
         assert not torch.distributed.is_initialized()
         assert (ranks.leads, ranks.size) == (True, 1)
-        assert ranks.largest([3.0]) == ranks.total([3.0]) == [3.0]
+        assert ranks.broadcast([3.0]) == ranks.total([3.0]) == [ranks.largest(3.0)] == [3.0]
+        assert ranks.attempt(lambda: "there was room") == "there was room"
         assert ranks.lead_first(lambda: "lead", lambda: "other") == "lead"
     assert tensor.tolist() == [1.0, 2.0]
 

@@ -58,6 +58,7 @@ def test_only_the_first_step_of_a_mask_level_compiles(
         "train__mask_levels": 2,
         "train__validate_every": 0.2,
         "batch__ramp": ramp,
+        "batch__least_tokens": 128,
         "train__save_every_seconds": 0.0,
     }
     recipe = make_recipe("12steps", **changes)

@@ -11,6 +11,7 @@ from gpuday.core.errors import FitError, Interrupted
 from gpuday.core.journal import Note, Start, Step, Validation, read
 from gpuday.core.rundir import RunDir
 from gpuday.data.prepare import PreparedData
+from gpuday.models.heads import MaskedLM
 from gpuday.objectives import Learner
 from gpuday.objectives.mlm import MaskedLearner
 from gpuday.recipe import Recipe
@@ -92,10 +93,16 @@ def test_the_mask_rate_moves_through_its_levels(train_run: TrainRun, make_recipe
     assert set(masked) == {13, 10, 6}
 
 
+GROWING = {
+    "batch__ramp": {"part": "ramp", "start": 0.25, "until": 0.5},
+    "batch__rows": 32,
+    "batch__least_tokens": 128,
+}
+
+
 def test_the_batch_grows_along_its_ramp(train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir) -> None:
-    """A quarter of 32 rows at first, all from the middle on, in whole micro-batches of four."""
-    ramp = {"part": "ramp", "start": 0.25, "until": 0.5}
-    progress, _ = train_run(make_recipe("8steps", batch__ramp=ramp, batch__rows=32), fit={"rows": 32})
+    """A quarter of 32 rows at first, all from the middle on, in steps of 128 tokens, which are four rows."""
+    progress, _ = train_run(make_recipe("8steps", **GROWING), fit={"rows": 32})
     steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
     assert [s.rows for s in steps] == [8, 16, 20, 24, 32, 32, 32, 32]  # of 8, 14, 20, 26 rows by the ramp
     assert progress.position == sum(s.rows for s in steps)
@@ -229,14 +236,63 @@ def test_a_row_that_does_not_fit_is_told(
     assert "--size" in caught.value.fix
 
 
+@pytest.mark.parametrize("fitted", [3, 4, 16, 32])
+def test_a_batch_that_grows_does_not_depend_on_how_many_rows_are_fitted(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, fitted: int
+) -> None:
+    """On a device that takes more rows at a time, or beside other ranks, each step has the same rows and the same loss."""
+    train_run(make_recipe("4steps", **GROWING), fit={"rows": 32, "microbatch": fitted})
+    other = RunDir(run.root.with_name("other"))
+    train_run(make_recipe("4steps", **GROWING), at=other, fit={"rows": 32, "microbatch": 8})
+    assert [row.rows for _, row in read(run.journal) if isinstance(row, Step)] == [8, 20, 32, 32]
+    assert losses(run) == pytest.approx(losses(other), rel=1e-5)
+
+
 def test_a_batch_that_grows_does_not_depend_on_how_many_rows_fit(
     train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, memory_for: Callable[..., list[int]]
 ) -> None:
-    """The ramp moves by the micro-batches that were fitted, so that the rows of each step are those of the plan."""
-    recipe = make_recipe("4steps", batch__ramp={"part": "ramp", "start": 0.25, "until": 0.5}, batch__rows=32)
+    """Running out of memory leaves the rows of each step those of the plan."""
     memory_for(1)
-    train_run(recipe, fit={"rows": 32})
+    train_run(make_recipe("4steps", **GROWING), fit={"rows": 32})
     assert [row.rows for _, row in read(run.journal) if isinstance(row, Step)] == [8, 20, 32, 32]
+
+
+def look_losses(run: RunDir) -> list[float]:
+    return [row.nats_per_token for _, row in read(run.journal) if isinstance(row, Validation)]
+
+
+def test_a_look_that_runs_out_of_memory_is_taken_with_half_as_many_rows_at_a_time(
+    train_run: TrainRun, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answers, steps of unchanged micro-batches, and one note, since the smaller size stays."""
+    whole = RunDir(run.root.with_name("whole"))
+    train_run(at=whole)
+    predict = MaskedLM.predict
+
+    def limited(self: MaskedLM, hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        if not self.training and len(hidden) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return predict(self, hidden, positions)
+
+    monkeypatch.setattr(MaskedLM, "predict", limited)
+    progress, _ = train_run()
+    assert progress.microbatch == 4
+    assert look_losses(run) == pytest.approx(look_losses(whole), rel=1e-6)
+    assert losses(run) == losses(whole)
+    notes = [row.message for _, row in read(run.journal) if isinstance(row, Note)]
+    assert notes == ["out of memory in a look with 4 rows at a time; from here on 2"]
+
+
+def test_a_row_that_does_not_fit_a_look_is_told(train_run: TrainRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the fix, after every half was tried."""
+
+    def full(self: MaskedLM, hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr(MaskedLM, "predict", full)
+    with pytest.raises(FitError, match="not even one row") as caught:
+        train_run()
+    assert "look" in caught.value.where and "--size" in caught.value.fix
 
 
 def test_a_look_is_not_taken_twice_after_one_step(train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir) -> None:

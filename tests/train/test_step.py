@@ -17,9 +17,9 @@ from gpuday.presets import find, names
 from gpuday.recipe import Recipe
 from gpuday.schedules.constant import Constant
 from gpuday.schedules.ramp import Ramp
-from gpuday.train.parallel import Ranks
+from gpuday.train.parallel import Ranks, TooLarge
 from gpuday.train.parameters import named_parameters
-from gpuday.train.step import MaskLevels, Outcome, TooLarge, take_step
+from gpuday.train.step import MaskLevels, Outcome, take_step
 
 MakeBatches = Callable[..., Any]
 
@@ -209,6 +209,26 @@ def test_memory_that_runs_out_before_the_update_touches_nothing(fault: BaseExcep
     assert stepper.seen == []
     assert learner.w.grad is None
     assert learner.w.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_memory_that_runs_out_between_the_last_micro_batch_and_the_update_touches_nothing(
+    monkeypatch: pytest.MonkeyPatch, clip: float
+) -> None:
+    """Room for the ranks' sum, or the norm's: the step can be made again like any other."""
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    for owner, name in ((Ranks, "room"), (torch.nn.utils, "get_total_norm")):
+        learner = Bowl()
+        stepper = Watching(learner)
+        with monkeypatch.context() as patch, pytest.raises(TooLarge):
+            patch.setattr(owner, name, full)
+            take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=clip, ranks=Ranks())
+        assert stepper.seen == []
+        assert learner.w.grad is None
+        assert learner.w.tolist() == [1.0, 2.0]
 
 
 def test_memory_that_runs_out_in_the_update_is_an_error_of_its_own() -> None:

@@ -207,8 +207,8 @@ def with_seconds(recipe: Recipe, used: float) -> tuple[Recipe, Clock]:
     """A recipe of 100 s, and its clock after some."""
     timed = dataclasses.replace(recipe, budget=Budget.parse("100s"), seed=5)
     clock = Clock(timed.budget)
-    clock.charge("compile", 5.0)
-    clock.charge("step", used - 5.0)
+    ledger = {"compile": 5.0, "step": used - 5.0}
+    clock.restore(clock.state() | {"ledger": ledger})
     return timed, clock
 
 

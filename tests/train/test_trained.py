@@ -14,6 +14,7 @@ from gpuday.core.rundir import RunDir, write_json
 from gpuday.data.prepare import PreparedData
 from gpuday.objectives import Learner
 from gpuday.recipe import Recipe
+from gpuday.train import trained as trained_runs
 from gpuday.train.checkpoint import load_newest
 from gpuday.train.trained import load_recipe, load_trained
 
@@ -62,6 +63,17 @@ def test_a_trained_run_holds_its_final_weights(claimed: RunDir, train_run: Train
     assert not torch.equal(
         trained.model.encoder.embedding.weight.cpu(), learner.model.encoder.embedding.weight.detach()
     )
+
+
+def test_scores_are_computed_in_exact_fp32(
+    claimed: RunDir, train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the TF32 that training on a GPU may leave behind."""
+    given: list[dict[str, Any]] = []
+    train_run()
+    monkeypatch.setattr(trained_runs, "configure", lambda device, **options: given.append(options))
+    load_trained(claimed.root)
+    assert given == [{"exact": True}]
 
 
 def test_a_run_without_a_checkpoint_says_so(claimed: RunDir) -> None:

@@ -3,6 +3,7 @@
 import math
 import mmap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from gpuday.objectives import Learner, Vocabulary
 from gpuday.recipe import Recipe
 from gpuday.train import trial as trials
+from gpuday.train.device import configure
 from gpuday.train.trial import Allowance, Trial, gradient_seconds, random_inputs
 
 CPU = torch.device("cpu")
@@ -46,6 +48,35 @@ def test_a_tenth_of_what_is_free_stays_free(
     """Of 1,000 bytes 900 may be planned with."""
     monkeypatch.setattr(trials, "free_memory", lambda device: 1000)
     assert Trial(tiny, learner, dtype=torch.float32, device=CPU, vocabulary=vocabulary).room == 900
+
+
+def test_ranks_share_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, tiny: Recipe, learner: Learner, vocabulary: Vocabulary
+) -> None:
+    """By hand, four ranks of a CPU: of 900 bytes three others will hold 40 each, and a quarter of the rest is this one's."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr(trials, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(trials, "_held", lambda device: 40)
+    assert Trial(tiny, learner, dtype=torch.float32, device=CPU, vocabulary=vocabulary).room == 195
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_bytes_are_those_of_the_micro_batch_whatever_was_freed_and_kept_before(
+    monkeypatch: pytest.MonkeyPatch, trial: Trial
+) -> None:
+    """A micro-batch of 64 MiB needs 64 MiB, after one of 256 MiB as well."""
+    configure(CPU)
+    trial.point(4)
+    sizes = iter([256, 64])
+
+    def passes(*_: object) -> float:
+        torch.ones(next(sizes) << 18)
+        return 1.0
+
+    monkeypatch.setattr(trials, "gradient_seconds", passes)
+    assert trial.point(4).bytes > 230 << 20
+    trial.optimizer()
+    assert 58 << 20 < trial.point(4).bytes < 90 << 20
 
 
 def test_bytes_grow_with_what_is_allocated() -> None:

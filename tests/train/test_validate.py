@@ -12,7 +12,7 @@ from torch import Tensor
 from gpuday.data.prepare import PreparedData
 from gpuday.objectives import Learner, Vocabulary
 from gpuday.train import validate
-from gpuday.train.parallel import Ranks
+from gpuday.train.parallel import Ranks, TooLarge
 from gpuday.train.validate import Answer, HeldOut
 
 CPU = torch.device("cpu")
@@ -243,6 +243,20 @@ def test_the_models_mode_is_put_back(heldout: HeldOut, learner: Learner, trainin
     ask(heldout, learner.model, rows=4)
     assert learner.model.training is training
     assert all(p.grad is None for p in learner.parameters())
+
+
+@pytest.mark.parametrize("fault", [torch.OutOfMemoryError("out of memory"), MemoryError()], ids=["device", "host"])
+def test_memory_that_runs_out_is_told_as_such(heldout: HeldOut, learner: Learner, fault: BaseException) -> None:
+    """And the model trains on: its mode is put back."""
+
+    def full(*_: object) -> None:
+        raise fault
+
+    learner.model.train()
+    learner.model.predict = full
+    with pytest.raises(TooLarge):
+        ask(heldout, learner.model, rows=4)
+    assert learner.model.training
 
 
 def test_the_pace_is_the_time_of_a_row(

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +27,19 @@ from gpuday.models.flops import training_per_token
 from gpuday.presets.sizes import auto_size
 from gpuday.train.cgroup import memory_limits
 from gpuday.train.choices import thread_candidates
-from gpuday.train.device import compile_fault, compilers, configure, cores, describe, free_memory, has_bf16, pick_device
-from gpuday.train.probe import ROWS, attention_kernels, clock_step, copy_speed, product_fault, product_speed
+from gpuday.train.device import (
+    BOUND_ROWS,
+    compile_fault,
+    compilers,
+    configure,
+    cores,
+    describe,
+    free_memory,
+    has_bf16,
+    pick_device,
+    product_speed,
+)
+from gpuday.train.probe import attention_kernels, clock_step, copy_speed, product_fault
 
 Verdict = Literal["good", "notice", "bad"]
 GIB = 2**30
@@ -76,12 +87,19 @@ def doctor_command(*, output: Output = Output()) -> None:  # noqa: B008
 
 
 def examine(device: torch.device) -> Iterator[Finding]:
-    """Every check's finding, as soon as it is known."""
+    """Every check's finding, as soon as it is known. Where products fail, nothing that is made of them is examined."""
     yield from (check(device) for check in (_device, _torch, _threads, _memory))
     yield from (_folder(name, path) for name, path in (("cache folder", cache_folder()), ("run folder", Path("runs"))))
-    yield from (check(device) for check in (_products, _compiler, _attention, _bandwidth))
+    yield (products := _products(device))
+    computes = products.verdict != "bad"
+    yield _compiler(device)
+    if computes:
+        yield _attention(device)
+    yield _bandwidth(device)
     yield _clock()
     yield _extras()
+    if not computes:
+        return
     bounds = _bounds(device)
     yield _bound(bounds)
     yield _sizes(device, bounds)
@@ -210,11 +228,10 @@ def _extras() -> Finding:
 def _bounds(device: torch.device) -> dict[str, dict[str, float]]:
     """FLOP/s by dtype and shape: [4096, D] x [D, 4 D], and a quarter of the rows times the decoder."""
     dtypes = {"float32": torch.float32, **({"bfloat16": torch.bfloat16} if has_bf16(device) else {})}
-    speed: Callable[..., float] = product_speed
     return {
         name: {
-            **{str(width): speed(device, dtype, ROWS, width, 4 * width) for width in WIDTHS},
-            "decoder": speed(device, dtype, ROWS // 4, *DECODER),
+            **{str(width): product_speed(device, dtype, BOUND_ROWS, width, 4 * width) for width in WIDTHS},
+            "decoder": product_speed(device, dtype, BOUND_ROWS // 4, *DECODER),
         }
         for name, dtype in dtypes.items()
     }

@@ -136,6 +136,7 @@ def train_room(
     )
     for notice in fitted.notices:
         screen.tell("notice", message=notice)
+    ranks.largest(0.0)  # the clock starts once all are here, their compilers started
     energy = EnergyMeter(device)
     progress, clock = train(recipe, data, run, fitted, device=device, tell=screen.tell, ranks=ranks)
     if ranks.leads:

@@ -109,11 +109,6 @@ class Clock:
                 self._settle()
                 self._activity = outer
 
-    def charge(self, name: str, seconds: float) -> None:
-        """Book seconds that passed elsewhere, such as work that a kill destroyed."""
-        with self._lock:
-            self._ledger[name] = self._ledger.get(name, 0.0) + max(0.0, seconds)
-
     def advance(self, *, tokens: float, steps: float, flops: float) -> None:
         """Count what a step consumed."""
         for name, amount in (("tokens", tokens), ("steps", steps), ("flops", flops)):

@@ -5,7 +5,7 @@ cannot do, or does wrongly, becomes the reason why the next one is taken.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,9 @@ def choose_attention(
 
 def _tried(candidate: Candidate, device: torch.device, dtype: torch.dtype, needs: Needs) -> tuple[float, str]:
     """The largest relative error in all layers that the run will have, and what is wrong, or an empty string."""
+    if needs.compiled and candidate.kernel != "sdpa":  # as it will run: part of one graph
+        attend = torch.compile(candidate.attend, dynamic=False, fullgraph=True)
+        candidate = replace(candidate, attend=attend)
     try:
         errors = [_errors(candidate, device, dtype, needs, reach) for reach in {needs.reach, None}]
     except Exception as error:  # noqa: BLE001 - whatever a kernel lacks here, the next one is tried and this is told
@@ -130,11 +133,6 @@ def _with(kernel: Kernel) -> Attend:
     return call
 
 
-def _compiled(q: Tensor, k: Tensor, v: Tensor, segments: Tensor | None, reach: int | None) -> Tensor:
-    mixed: Tensor = torch.compile(_with("flex"), dynamic=False, fullgraph=True)(q, k, v, segments, reach)
-    return mixed
-
-
 def _no_gain(device: torch.device, needs: Needs) -> str:
     if device.type != "cuda":
         return "for CUDA only"
@@ -159,6 +157,6 @@ def _flex_refusal(device: torch.device, _dtype: torch.dtype, needs: Needs) -> st
 
 CANDIDATES = (
     Candidate("varlen", _varlen_refusal, _with("varlen")),
-    Candidate("flex", _flex_refusal, _compiled),
+    Candidate("flex", _flex_refusal, _with("flex")),
     Candidate("sdpa", lambda _device, _dtype, _needs: "", _with("sdpa")),
 )

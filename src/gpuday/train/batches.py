@@ -9,6 +9,7 @@ while the device works on the present one, over the end of a step too.
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
 
@@ -25,7 +26,7 @@ Inputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Segment:
+class EpochRows:
     """Consecutive positions of one epoch: their rows and the epoch."""
 
     epoch: int
@@ -33,7 +34,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Piece:
+class MicroBatch:
     """All that the inputs of a micro-batch depend on, but for the number that the step's weights are divided by.
 
     `count` rows from `start` on, padded to `size` rows with weight zero; no row counts where `count` is 0.
@@ -74,8 +75,8 @@ class Batches:
         self._seed, self._expected_rows, self._device = seed, expected_rows, device
         self._rank, self._ranks, self._isolate = rank, ranks, isolate
         self._epoch_order: tuple[int, RowOrder] | None = None
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="gpuday-batches")
-        self._ahead: tuple[Piece, Future[Made]] | None = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="gpuday-batches", initializer=partial(_use, device))
+        self._ahead: tuple[MicroBatch, Future[Made]] | None = None
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.waited_seconds = 0.0  # by whoever asked for inputs, in all
 
@@ -86,21 +87,23 @@ class Batches:
         rank for which none is left gets one that weighs nothing. What comes ahead of the next step is a guess that it
         has as many rows at the same multiplier: only what fits what is then asked for is used.
         """
-        mine = self._pieces(position, rows, multiplier, microbatch)
-        guess = self._pieces(position + rows, rows, multiplier, microbatch)[0]
-        for piece, then in pairwise([*mine, guess]):
-            inputs = self._take(piece, then)
+        mine = self._cut(position, rows, multiplier, microbatch)
+        guess = self._cut(position + rows, rows, multiplier, microbatch)[0]
+        for wanted, then in pairwise([*mine, guess]):
+            inputs = self._take(wanted, then)
             per_row = len(inputs["weights"]) // microbatch
             # Not part of what is made ahead: the next step's number of rows is known when it begins.
             yield {**inputs, "weights": inputs["weights"] / (per_row * rows)}
 
-    def _pieces(self, position: int, rows: int, multiplier: float, microbatch: int) -> list[Piece]:
+    def _cut(self, position: int, rows: int, multiplier: float, microbatch: int) -> list[MicroBatch]:
+        """This rank's, every `ranks`th. An even cut of the rows would keep no rank busy for a shorter time: sizes are
+        equal, and ceil(ceil(rows / ranks) / microbatch) = ceil(ceil(rows / microbatch) / ranks)."""
         stop = position + rows
         starts = range(position, stop, microbatch)[self._rank :: self._ranks]
-        pieces = [Piece(start, min(microbatch, stop - start), microbatch, multiplier) for start in starts]
-        return pieces or [Piece(position, 0, microbatch, multiplier)]
+        cut = [MicroBatch(start, min(microbatch, stop - start), microbatch, multiplier) for start in starts]
+        return cut or [MicroBatch(position, 0, microbatch, multiplier)]
 
-    def _take(self, wanted: Piece, then: Piece) -> Inputs:
+    def _take(self, wanted: MicroBatch, then: MicroBatch) -> Inputs:
         """The wanted inputs, made now unless they were made ahead; `then` is begun."""
         began = perf_counter()
         if self._ahead is None or self._ahead[0] != wanted:
@@ -117,16 +120,16 @@ class Batches:
                 tensor.record_stream(here)  # else its memory could be given away before the model has read it
         return made.inputs
 
-    def row_indices(self, position: int, count: int) -> list[Segment]:
+    def row_indices(self, position: int, count: int) -> list[EpochRows]:
         """Which rows the positions stand for, split where an epoch ends."""
-        segments = []
+        split = []
         total = len(self._store)
         while count > 0:
             epoch, within = divmod(position, total)
             here = min(count, total - within)
-            segments.append(Segment(epoch, self._rows(epoch, np.arange(within, within + here))))
+            split.append(EpochRows(epoch, self._rows(epoch, np.arange(within, within + here))))
             position, count = position + here, count - here
-        return segments
+        return split
 
     def close(self) -> None:
         self._worker.shutdown(wait=True, cancel_futures=True)
@@ -137,13 +140,13 @@ class Batches:
             self._epoch_order = (epoch, made)
         return self._epoch_order[1](positions)
 
-    def _make(self, piece: Piece) -> Made:
-        read = max(piece.count, 1)
-        pieces = [self._segment(segment, piece.multiplier) for segment in self.row_indices(piece.start, read)]
-        whole = pieces[0] if len(pieces) == 1 else _join(pieces, self._store.length)
-        if read < piece.size:
-            whole = _pad(whole, read, piece.size, self._store.length)
-        if not piece.count:
+    def _make(self, wanted: MicroBatch) -> Made:
+        read = max(wanted.count, 1)
+        parts = [self._inputs(part, wanted.multiplier) for part in self.row_indices(wanted.start, read)]
+        whole = parts[0] if len(parts) == 1 else _join(parts, self._store.length)
+        if read < wanted.size:
+            whole = _pad(whole, read, wanted.size, self._store.length)
+        if not wanted.count:
             whole["weights"] = np.zeros_like(whole["weights"])
         host = {k: torch.from_numpy(v) for k, v in whole.items()}
         if self._copies is None:
@@ -154,23 +157,29 @@ class Batches:
             inputs = {k: v.pin_memory().to(self._device, non_blocking=True) for k, v in host.items()}
             return Made(inputs, self._copies.record_event())
 
-    def _segment(self, segment: Segment, multiplier: float) -> dict[str, np.ndarray]:
-        rows = self._store.rows(segment.rows)
-        keys: U64 = segment.rows.astype(np.uint64)
+    def _inputs(self, part: EpochRows, multiplier: float) -> dict[str, np.ndarray]:
+        rows = self._store.rows(part.rows)
+        keys: U64 = part.rows.astype(np.uint64)
         made = self._objective.inputs(
-            rows, keys, seed=self._seed, epoch=segment.epoch, multiplier=multiplier, vocabulary=self._vocabulary
+            rows, keys, seed=self._seed, epoch=part.epoch, multiplier=multiplier, vocabulary=self._vocabulary
         )
-        return made | {"segments": self._store.segments(segment.rows)} if self._isolate else made
+        return made | {"segments": self._store.segments(part.rows)} if self._isolate else made
 
 
-def _join(pieces: list[dict[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
+def _use(device: torch.device) -> None:
+    """Make it this thread's own: a new thread has the first GPU, where its copies would open a context."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
+def _join(parts: list[dict[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
     """One set of inputs from several, flattened positions moved on by the rows before them."""
-    joined: dict[str, list[np.ndarray]] = {name: [] for name in pieces[0]}
+    joined: dict[str, list[np.ndarray]] = {name: [] for name in parts[0]}
     before = 0
-    for piece in pieces:
-        for name, values in piece.items():
+    for part in parts:
+        for name, values in part.items():
             joined[name].append(values + before * length if name == "positions" else values)
-        before += len(piece["ids"])
+        before += len(part["ids"])
     return {name: np.concatenate(values) for name, values in joined.items()}
 
 

@@ -7,7 +7,15 @@ from typing import Protocol
 import torch
 
 from gpuday.recipe import Recipe
-from gpuday.train.device import cores, has_bf16, is_out_of_memory, measure_bound, release, use_threads
+from gpuday.train.device import (
+    cores,
+    has_bf16,
+    is_out_of_memory,
+    local_ranks,
+    measure_bound,
+    release,
+    use_threads,
+)
 from gpuday.train.trial import Point
 
 # Tokens of a micro-batch. Compiled on two CPU cores at 4x256, 2,048 to 16,384 are within 3%, and 1,024 are 20% slower.
@@ -40,14 +48,17 @@ def choose_dtype(wanted: str, device: torch.device, width: int) -> tuple[torch.d
 def thread_candidates(device: torch.device) -> list[int]:
     """CPU threads to try, most first: what OMP_NUM_THREADS says, else all cores, half of them, and so on to one.
 
+    Of all ranks on this machine together; several of them take all cores, since one alone cannot measure for all.
     [0], the process's own number, on a GPU: the work is not the CPU's.
     """
     if device.type != "cpu":
         return [0]
-    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    ranks, told = local_ranks(), os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if ranks > 1 and told == "1":  # torchrun's own default
+        told = ""
     if told.isdigit() and int(told):
-        return [min(int(told), cores())]
-    return [cores() >> halvings for halvings in range(cores().bit_length())]
+        return [min(int(told) * ranks, cores())]
+    return [cores()] if ranks > 1 else [cores() >> halvings for halvings in range(cores().bit_length())]
 
 
 def choose_threads(
@@ -57,6 +68,8 @@ def choose_threads(
     if candidates == [0]:
         return 0, "the process's own number: the GPU does the work"
     if len(candidates) == 1:
+        if (ranks := local_ranks()) > 1:
+            return candidates[0], f"{candidates[0]}: shared by the {ranks} ranks of this machine"
         told = "OMP_NUM_THREADS says so" if "OMP_NUM_THREADS" in os.environ else "there is one core"
         return candidates[0], f"{candidates[0]}: {told}"
     speeds: dict[int, float] = {}

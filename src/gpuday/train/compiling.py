@@ -1,7 +1,9 @@
 """Compile or eager: what compiling a learner of few blocks costs and gains here, and whether the budget repays it.
 
 Compiling is charged to the clock. A trial in the compiler's own cache would be a gift to the run, so that it keeps one of
-its own and throws it away. Embedding, blocks, head and loss of the trial's learner are the real ones at the real shapes,
+its own and throws it away. Starting the compiler is free, and every compiled run has it done before its clock starts, with
+a measured fit or without (`start_compiler`): it is loaded, and has precompiled the headers that it shares between caches,
+as an installation would have. Embedding, blocks, head and loss of the trial's learner are the real ones at the real shapes,
 at most four blocks of them: further ones repeat the kernels of the first.
 """
 
@@ -20,7 +22,7 @@ from gpuday.objectives import Vocabulary
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_learner
 from gpuday.train.choices import WITHIN
-from gpuday.train.device import compile_fault, is_out_of_memory, synchronise
+from gpuday.train.device import compile_fault, first_line, is_out_of_memory, release, synchronise
 from gpuday.train.step import MaskLevels
 from gpuday.train.trial import gradient_seconds, random_inputs
 
@@ -63,7 +65,7 @@ def choose_mode(
 ) -> tuple[Mode, str, tuple[str, ...]]:
     """How to run the learner, why, and what a person should know. `seconds` are those of the budget, run eager.
 
-    Raises EnvironmentFault when the recipe insists on compiling and nothing can be compiled here.
+    Raises EnvironmentFault when the recipe insists on compiling and it cannot be compiled here.
     """
     wanted = recipe.train.compile
     if wanted == "off":
@@ -73,19 +75,37 @@ def choose_mode(
     if wanted == "auto" and seconds_left < trial_seconds and not best_mode([EAGER, *modes], seconds=seconds).compiled:
         return EAGER, _why(EAGER, modes, seconds, wanted), ()  # and no first kernel is built to find that out
     began = time.perf_counter()
-    if fault := compile_fault(device):
-        if wanted == "on":
-            raise EnvironmentFault(
-                f"train.compile is on, and {fault}", fix='install what is missing, or set train.compile="auto"'
-            )
-        return EAGER, f"eager: {fault}", (f"training runs eager, which is slower: {fault}",)
+    fault, failed = start_compiler(device), ""
     for name in MODES[device.type]:
-        if seconds_left - (time.perf_counter() - began) > trial_seconds:
-            with contextlib.suppress(_NoMemory), _uncharged():
-                modes.append(_few_blocks(recipe, name, rows, dtype, device, vocabulary))
+        if not fault and seconds_left - (time.perf_counter() - began) > trial_seconds:
+            try:
+                with _uncharged():
+                    modes.append(_few_blocks(recipe, name, rows, dtype, device, vocabulary))
+            except _CannotCompileError as error:
+                if name == "default":
+                    fault = str(error)
+                else:
+                    failed = f"; {name}: {error}"
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):  # which says nothing of the run: the estimate stands
+                    raise
+            release(device)
+    if fault and wanted == "on":
+        raise EnvironmentFault(f"train.compile is on, and {fault}", fix='mend that, or set train.compile="auto"')
+    if fault:
+        return EAGER, f"eager: {fault}", (f"training runs eager, which is slower: {fault}",)
     measured = [mode for mode in modes if mode.basis == "measured"] or modes
     best = best_mode(measured if wanted == "on" else [EAGER, *measured], seconds=seconds)
-    return best, _why(best, measured, seconds, wanted), ()
+    return best, _why(best, measured, seconds, wanted) + failed, ()
+
+
+def start_compiler(device: torch.device) -> str:
+    """Load the compiler and build the smallest kernel; why that cannot be done here, or an empty string.
+
+    Stays warm: this process's compiler, and the precompiled headers on disk. No kernel and no count of one stays.
+    """
+    with _uncharged():
+        return compile_fault(device)
 
 
 def best_mode(modes: Sequence[Mode], *, seconds: float) -> Mode:
@@ -107,12 +127,18 @@ def _few_blocks(
     learner.model.encoder.dtype = dtype
     inputs = random_inputs(recipe, rows, vocabulary, device)
     eager = gradient_seconds(learner, inputs, device)
-    learner.compile(dynamic=False, fullgraph=True, mode=name)
-    start = time.perf_counter()
-    learner(inputs).backward()
-    synchronise(device)
-    first = time.perf_counter() - start
-    compiled = gradient_seconds(learner, inputs, device)
+    try:
+        learner.compile(dynamic=False, fullgraph=True, mode=name)
+        start = time.perf_counter()
+        learner(inputs).backward()
+        synchronise(device)
+        first = time.perf_counter() - start
+        compiled = gradient_seconds(learner, inputs, device)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        # It ran eager just now: whatever this is called, it is of compiling.
+        raise _CannotCompileError(f"the model could not be compiled: {first_line(error)}") from error
     seconds = _whole(recipe, (first - compiled) / (1 + BLOCK_SHARE * (blocks - 1)))
     return Mode(name=name, gain=eager / compiled, seconds=seconds, basis="measured")
 
@@ -134,25 +160,25 @@ def _why(best: Mode, tried: Sequence[Mode], seconds: float, wanted: str) -> str:
     return f"{verdict}: reads most in {seconds:,.0f} s ({figures})"
 
 
-class _NoMemory(Exception):
-    """The trial ran out of memory, which says nothing of the run."""
+class _CannotCompileError(Exception):
+    """What runs eager does not run compiled: a graph breaks, or a kernel cannot be built."""
 
 
 @contextlib.contextmanager
 def _uncharged() -> Iterator[None]:
-    """Compile with a cache of its own, and leave neither compiled code nor a count of it behind."""
+    """Compile with a cache of its own, and leave neither compiled code nor a count of it behind, whatever happens."""
     from torch._inductor.utils import fresh_cache
 
-    counters = torch._dynamo.utils.counters["inductor"]  # noqa: SLF001 - no public name
-    before = dict(counters)
-    try:
-        with fresh_cache():
+    counters = torch._dynamo.utils.counters  # noqa: SLF001 - no public name
+    before = dict(counters["inductor"])
+    raised: BaseException | None = None
+    with fresh_cache():
+        try:
             yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise _NoMemory from error
-    finally:
-        torch.compiler.reset()
-        counters.clear()
-        counters.update(before)
+        except BaseException as error:  # noqa: BLE001 - raised again below; fresh_cache keeps its folder if it sees it
+            raised = error
+    torch.compiler.reset()
+    counters["inductor"].clear()  # looked up anew: compiling may have put another in its place
+    counters["inductor"].update(before)
+    if raised is not None:
+        raise raised

@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import torch
 
-from gpuday.train.allocator import keep_freed_memory
+from gpuday.train.allocator import give_back_freed_memory, keep_freed_memory
 from gpuday.train.cgroup import core_quotas, memory_limits
 
+BOUND_ROWS = 4096  # tokens that meet a weight matrix together
 # What allocators say beside the exception types made for it: PyTorch's on CPUs, and CUDA's own libraries.
 MEMORY_TEXTS = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -57,9 +58,13 @@ def compile_fault(device: torch.device) -> str:
     try:
         torch.compile(lambda x: (x * 2.0).sin())(torch.ones(64, device=device))
     except Exception as error:  # noqa: BLE001 - whatever the toolchain lacks, eager still works, and the user is told
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"a first kernel could not be built: {reason[:200]}"
+        return f"a first kernel could not be built: {first_line(error)}"
     return ""
+
+
+def first_line(error: BaseException) -> str:
+    """What the error says first, 200 characters at most; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -83,22 +88,29 @@ def cores() -> int:
     return max(1, min([allowed, *(math.ceil(quota) for quota in core_quotas())]))
 
 
+def local_ranks() -> int:
+    """Processes that train together on this machine, as `torchrun` tells each of them; 1 without it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def use_threads(count: int) -> None:
-    """Compute with so many CPU threads from here on; 0 leaves the number as it is."""
+    """Compute with so many CPU threads from here on, an equal part of them, one at least, in each rank of this machine.
+
+    0 leaves the number as it is.
+    """
     if count:
-        torch.set_num_threads(count)
+        torch.set_num_threads(max(1, count // local_ranks()))
 
 
-def configure(device: torch.device, *, threads: int = 0) -> None:
-    """PyTorch's settings for training and for measuring it, in one place.
+def configure(device: torch.device, *, threads: int = 0, exact: bool = False) -> None:
+    """PyTorch's settings in one place.
 
-    Products of fp32 matrices may use TF32 on a GPU; bf16 products and the weights are not touched by it. A CPU computes
-    fp32 products as they are, and keeps the memory that a step frees for the next one.
+    Products of fp32 matrices may use TF32 on a GPU, unless they are to be exact; bf16 products and the weights are not
+    touched by it. A CPU computes fp32 products as they are, and keeps the memory that a step frees for the next one.
     """
     use_threads(threads)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    else:
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" and not exact else "highest")
+    if device.type == "cpu":
         keep_freed_memory()
 
 
@@ -107,6 +119,8 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    else:
+        give_back_freed_memory()
 
 
 def synchronise(device: torch.device) -> None:
@@ -115,12 +129,28 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure_bound(device: torch.device, dtype: torch.dtype, width: int) -> float:
-    """FLOP/s of this machine's own matrix product [4096, D] x [D, 4 D]: the median of seven after two to warm up."""
+def median_seconds(call: Callable[[], object], device: torch.device, repeats: int = 7) -> float:
+    """Seconds of a call: the median of so many, after two to warm up, each waited for."""
+    seconds = []
+    for _ in range(2 + repeats):
+        synchronise(device)
+        start = time.perf_counter()
+        call()
+        synchronise(device)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[2:])
+
+
+def product_speed(device: torch.device, dtype: torch.dtype, rows: int, inner: int, columns: int) -> float:
+    """FLOP/s of this machine's own matrix product [rows, inner] x [inner, columns]."""
     own = torch.Generator(device).manual_seed(0)  # the global stream is the run's
-    a, b = (torch.randn(*s, device=device, generator=own).to(dtype) for s in ((4096, width), (width, 4 * width)))
-    seconds = [_timed(lambda: a @ b, device) for _ in range(9)][2:]
-    return 2 * 4096 * width * 4 * width / statistics.median(seconds)
+    a, b = (torch.randn(*s, device=device, generator=own).to(dtype) for s in ((rows, inner), (inner, columns)))
+    return 2 * rows * inner * columns / median_seconds(lambda: a @ b, device)
+
+
+def measure_bound(device: torch.device, dtype: torch.dtype, width: int) -> float:
+    """FLOP/s of [4096, D] x [D, 4 D], the largest product of a block of width D."""
+    return product_speed(device, dtype, BOUND_ROWS, width, 4 * width)
 
 
 class EnergyMeter:
@@ -155,14 +185,6 @@ class EnergyMeter:
                 return None
 
         self._read = read
-
-
-def _timed(call: Callable[[], object], device: torch.device) -> float:
-    synchronise(device)
-    start = time.perf_counter()
-    call()
-    synchronise(device)
-    return time.perf_counter() - start
 
 
 def _cpu_model() -> str:

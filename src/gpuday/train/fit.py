@@ -11,13 +11,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from gpuday import __version__
 from gpuday.core import config
-from gpuday.core.errors import FitError, UsageError
+from gpuday.core.errors import EnvironmentFault, FitError, UsageError
 from gpuday.core.rundir import read_json, write_json
 from gpuday.objectives import Learner, Vocabulary
 from gpuday.recipe import Recipe
@@ -31,8 +32,17 @@ from gpuday.train.choices import (
     smallest_near_best,
     thread_candidates,
 )
-from gpuday.train.compiling import Basis, choose_mode
-from gpuday.train.device import compilers, configure, cores, describe, is_out_of_memory, measure_bound, release
+from gpuday.train.compiling import Basis, choose_mode, start_compiler
+from gpuday.train.device import (
+    compilers,
+    configure,
+    cores,
+    describe,
+    is_out_of_memory,
+    local_ranks,
+    measure_bound,
+    release,
+)
 from gpuday.train.expectation import Expectation
 from gpuday.train.trial import Allowance, Trial
 
@@ -76,7 +86,7 @@ class Fit:
     bound_flops_per_second: float
     """This machine's own matrix product at the model's width, as measured."""
     threads: int = 0
-    """CPU threads to compute with; 0 leaves the process's own number."""
+    """CPU threads that all ranks of a machine compute with together; 0 leaves each process's own number."""
     compile_mode: str = "default"
     """torch.compile's mode, where the learner is compiled."""
     compile_gain: float = 1.0
@@ -111,15 +121,18 @@ def fit(
     """The fit pinned at `pinned`, else the one in `cache` for this recipe and device, else a new measurement.
 
     Raises UsageError when the run began on other hardware, or with more threads than there are cores now; FitError
-    when not even the smallest micro-batch fits. `ranks` devices like this one train together.
+    when not even the smallest micro-batch fits; EnvironmentFault when the run is to be compiled and nothing can be here.
+    `ranks` devices like this one train together.
     """
     if pinned.exists():
         found = config.from_dict(Fit, read_json(pinned), where=str(pinned))
         _refuse_another_device(found, device, pinned)
+        _start_compiler(found, device, pinned)
         return found
     shared = cache / f"{_key(recipe, device, vocabulary, heldout_rows, ranks)}.json"
     if shared.exists():
         found = config.from_dict(Fit, read_json(shared), where=str(shared))
+        _start_compiler(found, device, shared)
     else:
         found = _measure(recipe, device, make_learner, vocabulary, heldout_rows, ranks)
         write_json(shared, config.to_dict(found))
@@ -139,6 +152,16 @@ def _refuse_another_device(found: Fit, device: torch.device, pinned: Path) -> No
         )
 
 
+def _start_compiler(found: Fit, device: torch.device, where: Path) -> None:
+    """What a measured fit does to the compiler before the clock starts, done for one that was read, too."""
+    if found.compiled and (fault := start_compiler(device)):
+        raise EnvironmentFault(
+            f"the fit says to compile, and {fault}",
+            where=str(where),
+            fix="install what is missing, or begin another run with --set train.compile=off",
+        )
+
+
 def _key(recipe: Recipe, device: torch.device, vocabulary: Vocabulary, heldout_rows: int, ranks: int) -> str:
     """What a fit depends on; the seed does not count, so that every seed of a recipe trains alike."""
     return config.fingerprint(
@@ -146,6 +169,7 @@ def _key(recipe: Recipe, device: torch.device, vocabulary: Vocabulary, heldout_r
             "recipe": config.to_dict(dataclasses.replace(recipe, seed=0)),
             "device": describe(device),
             "threads": thread_candidates(device),
+            "local_ranks": local_ranks(),
             "torch": torch.__version__,
             "gpuday": __version__,
             "compiler": bool(compilers()),
@@ -173,10 +197,15 @@ def _measure(
         learner = make_learner().to(device).train(recipe.train.dropout)
         learner.model.encoder.dtype = dtype
         trial = Trial(recipe, learner, dtype=dtype, device=device, vocabulary=vocabulary)
-        first = trial.point(sizes[0]) if recipe.train.microbatch else first_that_fits(sizes[0], trial.point, device)
+        point_at = (
+            trial.point if recipe.train.microbatch else partial(first_that_fits, measure=trial.point, device=device)
+        )
+        first = point_at(sizes[0])
         eager = first.rows * length / first.seconds
         expectation = Expectation(recipe=recipe, vocab=vocabulary.size, ranks=ranks, optimizer=trial.optimizer())
         allowance.limit(expectation.seconds(eager))
+        if allowance.left() > 0:  # beside the optimizer's state fewer rows may fit
+            first = point_at(first.rows)
         threads, why_threads = choose_threads(
             candidates, trial.point, first.rows, lambda: allowance.left(SEARCH_SHARE / 2)
         )
@@ -184,13 +213,13 @@ def _measure(
         most = -(-expectation.expected(2 * eager, compile_seconds=0.0).rows // ranks)
         larger = [rows for rows in sizes[1:] if rows <= most and first.rows == sizes[0]]
         points, ended = [first], "there was no time to try others"
-        if allowance.left() > 0:  # again from the first on, now beside the optimizer's state
+        if allowance.left() > 0:  # again from the first on, now with the threads that were chosen
             points, ended = search(
                 [first.rows, *larger], trial.point, room=trial.room, seconds_left=lambda: allowance.left(SEARCH_SHARE)
             )
     speeds = {point.rows: point.rows * length / point.seconds for point in points}
     best, room = smallest_near_best(speeds), trial.room
-    del trial, learner
+    del trial, learner, point_at
     release(device)
     mode, why_compile, notices = choose_mode(
         recipe,

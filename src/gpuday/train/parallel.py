@@ -19,7 +19,7 @@ import xxhash
 from torch import Tensor
 
 from gpuday.core.errors import EnvironmentFault, Interrupted
-from gpuday.train.device import pick_device
+from gpuday.train.device import is_out_of_memory, pick_device
 
 T = TypeVar("T")
 BUCKET_BYTES = 64 << 20  # of gradient that is copied together: few launches, little memory
@@ -34,6 +34,10 @@ class _Groups:
     preparing: dist.ProcessGroup | None
     host: dist.ProcessGroup
     device: dist.ProcessGroup
+
+
+class TooLarge(Exception):
+    """What was tried did not fit the memory of this rank's device, or of another's."""
 
 
 class Ranks:
@@ -107,21 +111,51 @@ class Ranks:
         dist.barrier(self._groups.preparing)
         return done
 
-    def largest(self, values: Sequence[float]) -> list[float]:
-        """The largest over the ranks of each value; where the others give 0, what rank 0 decided."""
-        return self._reduced(values, dist.ReduceOp.MAX)
+    def broadcast(self, values: Sequence[float]) -> list[float]:
+        """The values of rank 0, in fp64."""
+        if self._groups is None:
+            return list(values)
+        theirs = torch.tensor(values, dtype=torch.float64)
+        dist.broadcast(theirs, 0, group=self._groups.host)
+        return theirs.tolist()
+
+    def largest(self, value: float) -> float:
+        """The largest over the ranks."""
+        return self._reduced([value], dist.ReduceOp.MAX)[0]
 
     def total(self, values: Sequence[float]) -> list[float]:
         """The sum over the ranks of each value, in fp64."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
+    def attempt(self, call: Callable[[], T]) -> T:
+        """What the call returns. Raises TooLarge, on all ranks, when memory ran out in it on one of them.
+
+        The call must not wait for other ranks where memory may have run out on one: that one would not be there.
+        """
+        made: list[T] = []
+        try:
+            made.append(call())
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Behind the block above, what the call held is free again.
+        if self.largest(not made):
+            raise TooLarge
+        return made[0]
+
+    def room(self, tensors: Sequence[Tensor]) -> Tensor:
+        """What `add` needs of memory for these tensors: a place for the largest bucket, none for a rank alone."""
+        many = 0 if self._groups is None else max(map(_elements, buckets(tensors, BUCKET_BYTES)))
+        return torch.empty(many, device=tensors[0].device)
+
+    def add(self, tensors: Sequence[Tensor], room: Tensor) -> None:
         """Replace each fp32 tensor by its sum over the ranks, equal to the bit on all of them; the device is not waited
-        for. They travel in flat buckets of at most BUCKET_BYTES; a larger one travels alone."""
+        for. They travel in flat buckets of at most BUCKET_BYTES, one after the other through `room`; a larger tensor
+        travels alone."""
         if self._groups is None:
             return
         for bucket in buckets(tensors, BUCKET_BYTES):
-            flat = torch.cat([t.reshape(-1) for t in bucket])
+            flat = torch.cat([t.reshape(-1) for t in bucket], out=room[: _elements(bucket)])
             dist.all_reduce(flat, group=self._groups.device)
             for tensor, piece in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
                 tensor.copy_(piece.view_as(tensor))
@@ -148,6 +182,10 @@ class Ranks:
         both = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(both, how, group=self._groups.host)
         return both.tolist()
+
+
+def _elements(tensors: Sequence[Tensor]) -> int:
+    return sum(t.numel() for t in tensors)
 
 
 def buckets(tensors: Sequence[Tensor], most_bytes: int) -> Iterator[list[Tensor]]:

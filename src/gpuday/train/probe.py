@@ -1,15 +1,13 @@
-"""What a machine can do at most, as `gpuday doctor` tells it: matrix products, memory, attention kernels, the clock."""
+"""What `gpuday doctor` tries beside matrix products: memory, attention kernels, the clock, and whether products are right."""
 
-import statistics
 import time
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gpuday.train.device import synchronise
+from gpuday.train.device import first_line, median_seconds
 
-ROWS = 4096  # tokens that meet a weight matrix together; a quarter of them reach the decoder
 COPIED_BYTES = 256 << 20
 KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -19,33 +17,11 @@ KERNELS = {
 }
 
 
-def product_speed(device: torch.device, dtype: torch.dtype, rows: int, inner: int, columns: int) -> float:
-    """FLOP/s of [rows, inner] x [inner, columns]: the median of four after one to warm up."""
-    own = torch.Generator(device).manual_seed(0)  # the global stream is nobody's to move
-    a = torch.randn(rows, inner, device=device, generator=own).to(dtype)
-    b = torch.randn(inner, columns, device=device, generator=own).to(dtype)
-    seconds = []
-    for _ in range(5):
-        synchronise(device)
-        start = time.perf_counter()
-        a @ b
-        synchronise(device)
-        seconds.append(time.perf_counter() - start)
-    return 2 * rows * inner * columns / statistics.median(seconds[1:])
-
-
 def copy_speed(device: torch.device) -> float:
-    """Bytes/s that a copy of 256 MiB reads and writes, both counted: the median of four after one to warm up."""
+    """Bytes/s that a copy of 256 MiB reads and writes, both counted."""
     source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    seconds = []
-    for _ in range(5):
-        synchronise(device)
-        start = time.perf_counter()
-        target.copy_(source)
-        synchronise(device)
-        seconds.append(time.perf_counter() - start)
-    return 2 * COPIED_BYTES / statistics.median(seconds[1:])
+    return 2 * COPIED_BYTES / median_seconds(lambda: target.copy_(source), device)
 
 
 def attention_kernels(device: torch.device, dtype: torch.dtype) -> list[str]:
@@ -79,5 +55,5 @@ def product_fault(device: torch.device) -> str:
         product = torch.ones(64, 64, device=device) @ torch.ones(64, 64, device=device)
         right = bool((product == 64.0).all())
     except RuntimeError as error:
-        return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return first_line(error)
     return "" if right else "a product of ones came out wrong"

@@ -19,14 +19,14 @@ from gpuday.recipe import Recipe
 from gpuday.train import checkpoint
 from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.batches import Batches
-from gpuday.train.device import configure
+from gpuday.train.device import configure, release
 from gpuday.train.fit import Fit
-from gpuday.train.parallel import Ranks
+from gpuday.train.parallel import Ranks, TooLarge
 from gpuday.train.parameters import named_parameters
 from gpuday.train.progress import ACTIONS, Pace, Progress, Turn
-from gpuday.train.step import MaskLevels, Outcome, TooLarge, take_step
+from gpuday.train.step import MaskLevels, Outcome, take_step
 from gpuday.train.timing import Timing
-from gpuday.train.validate import HeldOut
+from gpuday.train.validate import Answer, HeldOut
 
 QUICK = 8  # looks before the last take one held-out row in this many
 
@@ -83,6 +83,7 @@ class Session:
         self._mask_level = MaskLevels(recipe.mask_rate, recipe.train.mask_levels)
         self._compiled_levels: set[float] = set()
         self.progress, pace = Progress(microbatch=fit.microbatch), Pace()
+        self._look_microbatch = fit.microbatch
         if saved is not None:
             checkpoint.load_weights(dict(self._learner.named_parameters()), saved.model)
             self.progress, pace = Progress(**saved.state["progress"]), Pace(**saved.state["pace"])
@@ -116,8 +117,8 @@ class Session:
             rows, compiles = self._rows_at(fraction), self._compiles(self._mask_level(fraction))
             action = ACTIONS.index(self._timing.next(self.progress.step, fraction, rows=rows, compiles=compiles))
         number = signal.Signals[received].value if received else 0
-        decided, fraction, sent = self._ranks.largest([action, fraction, number])
-        if sent:
+        decided, fraction = self._ranks.broadcast([action, fraction])
+        if sent := self._ranks.largest(number):
             return Turn("leave", fraction, signal.Signals(int(sent)).name)
         return Turn(ACTIONS[int(decided)], fraction)
 
@@ -133,13 +134,7 @@ class Session:
     def look(self, rows: int, *, final: bool = False) -> dict[str, Any]:
         """The held-out answer on the first `rows` rows, journalled."""
         with self.clock.activity("validate"), self._stepper.evaluation():
-            answer = self._heldout.ask(
-                self._learner.model,
-                rows=rows,
-                microbatch=self.progress.microbatch,
-                device=self._device,
-                ranks=self._ranks,
-            )
+            answer = self._ask(rows)
         row = Validation(
             step=self.progress.step,
             seconds=self.clock.used_seconds(),
@@ -250,25 +245,43 @@ class Session:
             )
         except TooLarge as error:
             if microbatch == 1:
-                raise FitError(
-                    "not even one row fits the device's memory",
-                    where=f"{self.fit.device}, step {self.progress.step + 1}",
-                    fix="choose a smaller --size, or end what else uses the memory",
-                ) from error
+                raise self._too_large(f"step {self.progress.step + 1}") from error
         self.progress = replace(self.progress, microbatch=microbatch // 2)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()  # the blocks that were cut for the larger micro-batch
+        release(self._device)  # the blocks that were cut for the larger micro-batch
         self._compiled_levels.clear()  # shapes are static: each level compiles once more
         if self.fit.compiled:
             torch.compiler.reset()  # what was compiled for the other shape counts against the compiler's limit
         self.note(f"out of memory with {microbatch} rows at a time; from here on {microbatch // 2}")
         return None
 
+    def _ask(self, rows: int) -> Answer:
+        """The answer on so many rows, with half as many at a time each time that memory runs out: it is the same."""
+        microbatch = min(self._look_microbatch, self.progress.microbatch)
+        while True:
+            try:
+                return self._heldout.ask(
+                    self._learner.model, rows=rows, microbatch=microbatch, device=self._device, ranks=self._ranks
+                )
+            except TooLarge as error:
+                if microbatch == 1:
+                    raise self._too_large("a look at the held-out text") from error
+            self._look_microbatch = microbatch // 2
+            release(self._device)
+            self.note(f"out of memory in a look with {microbatch} rows at a time; from here on {microbatch // 2}")
+            microbatch = self._look_microbatch
+
+    def _too_large(self, where: str) -> FitError:
+        return FitError(
+            "not even one row fits the device's memory",
+            where=f"{self.fit.device}, {where}",
+            fix="choose a smaller --size, or end what else uses the memory",
+        )
+
     def _compiles(self, level: float) -> bool:
         return self.fit.compiled and level not in self._compiled_levels
 
     def _rows_at(self, fraction: float) -> int:
-        return self.recipe.batch.rows_at(fraction, full_rows=self.fit.rows, microbatch=self.fit.microbatch)
+        return self.recipe.batch.rows_at(fraction, full_rows=self.fit.rows, length=self._length)
 
     def _count(self, outcome: Outcome, *, rows: int, level: float) -> None:
         tokens = rows * self._length

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,8 +11,7 @@ from torch import Tensor
 from gpuday.objectives import Learner
 from gpuday.optim import Stepper
 from gpuday.train.batches import Inputs
-from gpuday.train.device import is_out_of_memory
-from gpuday.train.parallel import Ranks
+from gpuday.train.parallel import Ranks, TooLarge
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,6 @@ class Outcome:
     loss: float
     gradient_norm: float
     skipped: bool
-
-
-class TooLarge(Exception):
-    """A micro-batch did not fit the memory of this rank's device, or of another's. No weight was touched."""
 
 
 def take_step(
@@ -42,51 +38,40 @@ def take_step(
     memory ran out on one before the update; during the update it is an error like any other.
     """
     parameters = [p for p in learner.parameters() if p.requires_grad]
-    total = torch.zeros((), device=parameters[0].device)
-    read: list[Tensor] = []
 
-    def accumulate() -> None:
-        """The gradients and the loss of this rank's micro-batches at the present weights."""
+    def accumulate() -> tuple[list[Tensor], Tensor]:
+        """The loss and the gradients of this rank's micro-batches at the present weights, and room to add the ranks'."""
         learner.zero_grad(set_to_none=True)
-        total.zero_()
+        total = torch.zeros((), device=parameters[0].device)
         for inputs in microbatches():
             loss = learner(inputs)
             loss.backward()
             total.add_(loss.detach())
+        mine = [total, *(p.grad for p in parameters if p.grad is not None)]
+        return mine, ranks.room(mine)
 
-    def combine() -> None:
-        """Those of the whole step, clipped; `read` gets loss and norm, still on the device."""
-        grads = [p.grad for p in parameters if p.grad is not None]
-        ranks.add([total, *grads])
+    def combine(mine: list[Tensor], room: Tensor) -> Tensor:
+        """Those of the whole step, clipped; loss and norm [2], still on the device."""
+        ranks.add(mine, room)
+        total, *grads = mine
         norm = torch.nn.utils.get_total_norm(grads)
         if clip > 0.0:
             torch._foreach_mul_(grads, torch.clamp(clip / (norm + 1e-6), max=1.0))
-        read[:] = [total, norm]
+        return torch.stack([total, norm])
 
     def gradients() -> None:
-        accumulate()
-        combine()
+        combine(*accumulate())
 
-    if any(ranks.largest([not _fits(accumulate)])):
+    try:
+        read = ranks.attempt(partial(combine, *ranks.attempt(accumulate)))
+    except TooLarge:
         learner.zero_grad(set_to_none=True)
-        raise TooLarge
-    combine()
-    loss, norm = torch.stack(read).tolist()
+        raise
+    loss, norm = read.tolist()
     skipped = not (math.isfinite(loss) and math.isfinite(norm))
     if not skipped:
         stepper.step(multiplier, gradients)
     return Outcome(loss, norm, skipped)
-
-
-def _fits(call: Callable[[], None]) -> bool:
-    """Whether there is memory for the call. Behind it, what the call held is free again."""
-    try:
-        call()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return False
-    return True
 
 
 class MaskLevels:

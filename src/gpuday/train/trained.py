@@ -53,5 +53,5 @@ def load_trained(root: Path) -> Trained:
     weights = {k.removeprefix("model."): v for k, v in saved.model.items() if k.startswith("model.")}
     load_weights(dict(model.named_parameters()), weights)
     device = pick_device()
-    configure(device)
+    configure(device, exact=True)  # scores in fp32 are fp32 whether or not this process trained before
     return Trained(recipe, model.to(device).eval(), tokenizer, run, device)

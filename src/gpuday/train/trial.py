@@ -17,8 +17,9 @@ import torch
 from gpuday.objectives import Learner, Vocabulary
 from gpuday.optim import Stepper
 from gpuday.recipe import Recipe
+from gpuday.train.allocator import give_back_freed_memory
 from gpuday.train.batches import Inputs
-from gpuday.train.device import free_memory, synchronise
+from gpuday.train.device import free_memory, local_ranks, synchronise
 from gpuday.train.parameters import named_parameters
 
 MOST_SECONDS = 60.0  # of a fit
@@ -55,8 +56,7 @@ class Trial:
     ) -> None:
         self._recipe, self._learner, self._device, self._vocabulary = recipe, learner, device, vocabulary
         self._stepper: Stepper = recipe.optimizer.build(named_parameters(learner), dtype=dtype)
-        self._stays = _held(device)
-        self.room = int((1 - HEADROOM) * free_memory(device))
+        self._settle()
 
     def optimizer(self) -> OptimizerCost:
         """Time the second of two updates, with the gradients that a micro-batch left. What they allocated stays."""
@@ -67,8 +67,7 @@ class Trial:
         self._stepper.step(1.0, lambda: asked.append(None))
         synchronise(self._device)
         seconds = time.perf_counter() - start
-        self._stays = _held(self._device)
-        self.room = int((1 - HEADROOM) * free_memory(self._device))
+        self._settle()
         return OptimizerCost(seconds=seconds, more_gradients=len(asked))
 
     def point(self, rows: int) -> Point:
@@ -79,6 +78,14 @@ class Trial:
         seconds = gradient_seconds(self._learner, inputs, self._device)
         needed = max(0, _peak(self._device) - self._stays)
         return Point(rows=rows, seconds=seconds, bytes=needed, spent=time.perf_counter() - began)
+
+    def _settle(self) -> None:
+        """Take what is held now as what stays, and plan with what is free. Ranks share a CPU's memory, and each of the
+        others will hold as much as this one."""
+        self._stays = _held(self._device)
+        others = local_ranks() - 1 if self._device.type == "cpu" else 0
+        free = (1 - HEADROOM) * free_memory(self._device) - others * self._stays
+        self.room = max(0, int(free / (1 + others)))
 
 
 def random_inputs(recipe: Recipe, rows: int, vocabulary: Vocabulary, device: torch.device) -> Inputs:
@@ -121,14 +128,18 @@ class Allowance:
 
 
 def _held(device: torch.device) -> int:
-    """Bytes that are in use now: by tensors on a GPU, by the process on a CPU."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+    """Bytes that are in use now: by tensors on a GPU, by the process on a CPU, without what it freed and kept."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    give_back_freed_memory()
+    return psutil.Process().memory_info().rss
 
 
 def _reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
+        give_back_freed_memory()  # kept pages count as used, whoever needed them
         # Linux forgets a process's peak when it is asked to. Elsewhere the peak is that of the whole process so far,
         # and sizes that stay below it seem to need nothing.
         with contextlib.suppress(OSError):

@@ -59,13 +59,25 @@ class HeldOut:
     def ask(self, model: MaskedLM, *, rows: int, microbatch: int, device: torch.device, ranks: Ranks) -> Answer:
         """The loss on the first `rows` rows, micro-batches of which are dealt to the ranks in turn: the same answer on all.
 
-        The model's mode (training or not) is put back afterwards.
+        The model's mode (training or not) is put back afterwards. Raises TooLarge, on all ranks, when memory ran out on
+        one.
         """
         rows = min(rows, len(self))
         was_training = model.training
         model.eval()
-        totals, counts = np.zeros((2, len(self._names)))
         began = time.perf_counter()
+        try:
+            mine = ranks.attempt(lambda: self._sums(model, rows, microbatch, device, ranks))
+        finally:
+            model.train(was_training)
+        totals, counts = np.array(ranks.total(mine)).reshape(2, -1)
+        by_source = {n: float(t / c) for n, t, c in zip(self._names, totals, counts, strict=True) if c}
+        pace = (time.perf_counter() - began) / rows
+        return Answer(float(totals.sum() / counts.sum()), rows, int(counts.sum()), by_source, pace)
+
+    def _sums(self, model: MaskedLM, rows: int, microbatch: int, device: torch.device, ranks: Ranks) -> list[float]:
+        """The losses of this rank's share by source, added up, then the masked positions by source."""
+        totals, counts = np.zeros((2, len(self._names)))
         most = self._most_masked(microbatch)
         for start in range(0, rows, microbatch)[ranks.rank :: ranks.size]:
             stop = min(start + microbatch, rows)
@@ -82,11 +94,7 @@ class HeldOut:
             sources = np.repeat(self._source[start:stop], masked.sum(axis=1))
             totals += np.bincount(sources, losses, minlength=len(totals))
             counts += np.bincount(sources, minlength=len(counts))
-        model.train(was_training)
-        totals, counts = np.array(ranks.total([*totals, *counts])).reshape(2, -1)
-        by_source = {n: float(t / c) for n, t, c in zip(self._names, totals, counts, strict=True) if c}
-        pace = (time.perf_counter() - began) / rows
-        return Answer(float(totals.sum() / counts.sum()), rows, int(counts.sum()), by_source, pace)
+        return [*totals, *counts]
 
     def _most_masked(self, microbatch: int) -> int:
         """The most masked positions in any micro-batch of that many rows."""
