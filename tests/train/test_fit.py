@@ -1,7 +1,7 @@
 """Fitting: measured once, pinned for the run, shared between seeds, and every choice with its reason."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,14 @@ class Device:
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     """The trial is replaced, and time for it without end; the rest is real."""
     made = Device()
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting, "Trial", made)
-        patch.setattr(fitting, "choose_mode", made.choose_mode)
-        patch.setattr(fitting, "measure_bound", lambda *_: 1e10)
-        patch.setattr(fitting.Allowance, "left", lambda self, share=1.0: 1e9)
-        yield made
+    monkeypatch.setattr(fitting, "Trial", made)
+    monkeypatch.setattr(fitting, "choose_mode", made.choose_mode)
+    monkeypatch.setattr(fitting, "measure_bound", lambda *_: 1e10)
+    monkeypatch.setattr(fitting.Allowance, "left", lambda self, share=1.0: 1e9)
+    return made
 
 
 @pytest.fixture
