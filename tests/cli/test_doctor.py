@@ -25,6 +25,7 @@ CHECKS = [
     "device",
     "torch",
     "threads",
+    "load",
     "memory",
     "cache folder",
     "run folder",
@@ -51,6 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "copy_speed", lambda device: 4e10)
     monkeypatch.setattr(doctor, "compile_fault", lambda device: "")
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.1, 0.1))
 
 
 def checks(call: Call) -> dict[str, Any]:
@@ -173,3 +175,13 @@ def test_the_extras_are_those_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {name: sorted(packages) for name, packages in project["optional-dependencies"].items() if name != "dev"}
     assert {name: sorted(packages) for name, packages in EXTRAS.items()} == wanted
+
+
+def test_a_busy_machine_is_said_to_be_busy(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than half of the cores are taken: a notice with its reason, and no failure."""
+    monkeypatch.setattr(doctor, "cores", lambda: 4)
+    assert checks(call)["load"]["verdict"] == "good"
+    monkeypatch.setattr(os, "getloadavg", lambda: (2.1, 0.0, 0.0))
+    busy = checks(call)["load"]
+    assert busy["verdict"] == "notice"
+    assert "speeds below are too low" in busy["fix"]

@@ -57,6 +57,9 @@ EXTRAS = {
 }
 
 
+BUSY = 0.5  # of the cores, from which on others' work disturbs a measurement
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One check's answer."""
@@ -88,7 +91,7 @@ def doctor_command(*, output: Output = Output()) -> None:  # noqa: B008
 
 def examine(device: torch.device) -> Iterator[Finding]:
     """Every check's finding, as soon as it is known. Where products fail, nothing that is made of them is examined."""
-    yield from (check(device) for check in (_device, _torch, _threads, _memory))
+    yield from (check(device) for check in (_device, _torch, _threads, _load, _memory))
     yield from (_folder(name, path) for name, path in (("cache folder", cache_folder()), ("run folder", Path("runs"))))
     yield (products := _products(device))
     computes = products.verdict != "bad"
@@ -212,6 +215,19 @@ def _attention(device: torch.device) -> Finding:
 def _bandwidth(device: torch.device) -> Finding:
     speed = copy_speed(device)
     return Finding(name="bandwidth", text=f"a copy moves {speed / 1e9:.0f} GB/s", values={"bytes_per_second": speed})
+
+
+def _load(_device: torch.device) -> Finding:
+    """Whether others compute here now: what is measured below would be too slow, and training would share."""
+    if not hasattr(os, "getloadavg"):
+        return Finding(name="load", text="unknown on this system")
+    load = os.getloadavg()[0]
+    values = {"load": load, "cores": cores()}
+    text = f"{load:.1f} processes waited for {cores()} cores in the last minute"
+    if load > BUSY * cores():
+        fix = "measure and train when nothing else runs: speeds below are too low, and a budget buys less"
+        return Finding(name="load", verdict="notice", text=text, fix=fix, values=values)
+    return Finding(name="load", text=text, values=values)
 
 
 def _clock() -> Finding:
