@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +23,15 @@ Send = Callable[[signal.Signals], Callable[[], None]]
 
 
 class Ticking:
-    """A time that moves on by a fixed amount whenever somebody looks at it."""
+    """A time that moves on by a fixed amount whenever the training thread looks at it: the heartbeat looks in real time."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.tick = 500.0, seconds
+        self.thread = threading.current_thread()
 
     def __call__(self) -> float:
-        self.seconds += self.tick
+        if threading.current_thread() is self.thread:
+            self.seconds += self.tick
         return self.seconds
 
 
@@ -47,8 +50,8 @@ def test_a_wall_clock_run_ends_with_its_budget(train_run: TrainRun, make_recipe:
     recipe = make_recipe("60s", train__save_every_seconds=10.0)
     progress, clock = train_run(recipe, now=Ticking(0.05))
     steps = rows(run, Step)
-    # The final look takes ticks, and is estimated in real seconds; the heartbeat ticks too, more often where it is slow.
-    assert 59 < clock.used_seconds() < 61.5
+    # Within the second that is promised: the final look takes ticks here, and is estimated in real seconds.
+    assert 59 < clock.used_seconds() < 61
     assert sum(clock.ledger().values()) == clock.used_seconds()
     assert {"build", "validate", "save", "step"} <= clock.ledger().keys()
     assert progress.step == len(steps) > 20
