@@ -13,7 +13,7 @@ from gpuday.core.errors import UsageError
 from gpuday.core.rundir import RunDir, read_json, write_json
 from gpuday.presets import find, names
 from gpuday.presets.sizes import SIZES
-from gpuday.recipe import BatchConfig, Recipe
+from gpuday.recipe import BatchConfig, Recipe, TrainConfig
 from gpuday.schedules.ramp import Ramp
 
 TEN_MINUTES, DAY = Budget.parse("10m"), Budget.parse("24h")
@@ -157,3 +157,13 @@ def test_the_ramp_never_exceeds_the_full_batch():
     """A batch of fewer than 4,096 tokens does not grow."""
     batch = BatchConfig(ramp=Ramp(start=0.0, until=0.6))
     assert {batch.rows_at(i / 10, full_rows=24, length=128) for i in range(11)} == {24}
+
+
+def test_a_spike_is_more_than_usual_or_the_guard_is_off():
+    """At one or below every other update would be left out; NaN compares with nothing."""
+    assert TrainConfig().spike == 100.0
+    assert [TrainConfig(spike=spike).spike for spike in (0.0, 1.5)] == [0.0, 1.5]
+    for spike in (1.0, 0.5, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="spike is") as caught:
+            TrainConfig(spike=spike)
+        assert caught.value.where == "train.spike"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpuday.core.clock import Budget
-from gpuday.core.errors import UsageError, at_least
+from gpuday.core.errors import UsageError, at_least, within
 from gpuday.core.parts import Part
 from gpuday.data.filters import Filter
 from gpuday.data.orders import Order
-from gpuday.data.prepare import DataConfig
+from gpuday.data.prepare import MOST_SEED, DataConfig
 from gpuday.data.sources import Source
 from gpuday.models.encoder import EncoderConfig
 from gpuday.models.feedforward import FeedForward
@@ -36,6 +36,7 @@ KINDS: dict[str, type[Part]] = {
 }
 
 
+MOST_ROWS = 1 << 24  # of a step: more than corpora have
 MOST_MASK_LEVELS = 8  # torch.compile's default limit of recompilations
 
 
@@ -62,9 +63,8 @@ class BatchConfig:
     """Share of the full batch over the budget."""
 
     def __post_init__(self) -> None:
-        at_least(
-            "batch", rows=(self.rows, 0), design_tokens=(self.design_tokens, 1), least_tokens=(self.least_tokens, 1)
-        )
+        within("batch", rows=(self.rows, 0, MOST_ROWS))
+        at_least("batch", design_tokens=(self.design_tokens, 1), least_tokens=(self.least_tokens, 1))
         at_least("batch", design_budget_tokens=(self.design_budget_tokens, 1.0), exponent=(self.exponent, 0.0))
 
     def full_rows(self, *, expected_tokens: float, length: int) -> int:
@@ -97,6 +97,8 @@ class TrainConfig:
 
     clip: float = 0.0
     """Largest global L2 norm of the gradient; 0 leaves it alone."""
+    spike: float = 100.0
+    """An update is left out when loss or gradient norm is so many times its median over the latest updates; 0 for never."""
     dropout: bool = False
     """Whether the model's dropout acts in pretraining."""
     isolate: bool = False
@@ -115,8 +117,15 @@ class TrainConfig:
     """Seconds between two checkpoints."""
 
     def __post_init__(self) -> None:
-        at_least("train", clip=(self.clip, 0.0), microbatch=(self.microbatch, 0), mask_levels=(self.mask_levels, 1))
-        at_least("train", validate_every=(self.validate_every, 0.0), save_every_seconds=(self.save_every_seconds, 0.0))
+        at_least("train", clip=(self.clip, 0.0), mask_levels=(self.mask_levels, 1))
+        within("train", microbatch=(self.microbatch, 0, MOST_ROWS), validate_every=(self.validate_every, 0.0, 1.0))
+        at_least("train", save_every_seconds=(self.save_every_seconds, 0.0))
+        if self.spike != 0.0 and not self.spike > 1.0:
+            raise UsageError(
+                f"spike is {self.spike}",
+                where="train.spike",
+                fix="give more than 1, or 0 to leave no finite update out",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,3 +160,4 @@ class Recipe:
             )
         if self.seed < 0:
             raise UsageError(f"seed is {self.seed}", where="seed", fix="give a whole number from 0 on")
+        within("", seed=(self.seed, 0, MOST_SEED))

@@ -4,11 +4,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gpuday.core.rundir import RunDir
+from gpuday.core.rundir import RunDir, read_json
 from gpuday.data.prepare import PreparedData
 
 Call = Callable[..., Any]
@@ -116,3 +117,128 @@ def test_a_finished_run_is_evaluated_and_exported_without_the_cache(call: Call, 
     assert call("evaluate", "runs/moved", "--tasks", "none").code == 0
     assert call("export", "runs/moved").code == 0
     assert call("report", "runs/moved").code == 0
+
+
+OWN = ("tokenizer.json", "manifest.json", "drops.json", "train.index.json", "heldout.tok/00000.bin",
+       "heldout.tok/index.json", "heldout.words/labels.bin", "heldout.words/index.json")  # fmt: skip
+
+
+def flip(path: Path) -> bytes:
+    """One bit in the middle; returns what was there."""
+    before = path.read_bytes()
+    data = bytearray(before)
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    return before
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def train(call: Call, *more: str) -> Any:
+    return call("train", "tiny.toml", "--out", "runs/mine", *more)
+
+
+@pytest.fixture
+def trained_once(call: Call, run: RunDir, cache: Path, text: Path) -> dict[str, bytes]:
+    """A run that trained, to be trained on; what its data was, by file."""
+    assert train(call, "--corpus", text.name).code == 0
+    run.summary.unlink()
+    return content(run.data)
+
+
+def test_a_damaged_file_of_the_runs_own_data_comes_from_the_cache_again(
+    call: Call, run: RunDir, text: Path, trained_once: dict[str, bytes]
+) -> None:
+    """Each of them: told by name, set aside, and the same to the byte, without the text being read again."""
+    for name in OWN:
+        flip(run.data / name)
+        called = train(call, "--corpus", text.name)
+        if name == "train.index.json":  # it vouches for the tokens, and is asked when something else is damaged
+            assert called.code == 0
+            (run.data / name).write_bytes(trained_once[name])
+            continue
+        assert called.code == 0
+        assert content(run.data) == trained_once, name
+        told = [e["message"] for e in called.events if e.get("event") == "notice"]
+        assert name in told[0] and "stage" not in called.kinds()
+        assert (run.root / f"data.bad-{Path(name).name}").is_dir()
+        shutil.rmtree(run.root / f"data.bad-{Path(name).name}")
+        run.summary.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("name", ["00000.bin", "00000.docs.bin", "index.json"])
+def test_damaged_tokens_in_the_cache_are_set_aside_and_made_again(
+    call: Call, run: RunDir, cache: Path, text: Path, trained_once: dict[str, bytes], name: str
+) -> None:
+    """The same to the byte, for this run and for those that share them."""
+    stored = (run.data / "train.tok").resolve()
+    before = flip(stored / name)
+    assert train(call, "--corpus", text.name).code == 0
+    assert (stored / name).read_bytes() == before
+    assert [p.name for p in stored.parent.parent.glob("*.bad-*")] == [f"{stored.parent.name}.bad-{name}"]
+    assert {n: d for n, d in content(run.data).items() if n != "manifest.json"} == {
+        n: d for n, d in trained_once.items() if n != "manifest.json"
+    }
+
+
+def test_a_new_run_of_damaged_prepared_data_gets_whole_data(call: Call, run: RunDir, cache: Path, text: Path) -> None:
+    """Damage that only reading every byte shows does not end the first training of a text either."""
+    assert prepare(call, "--corpus", text.name).code == 0
+    before = flip((run.data / "train.tok").resolve() / "00000.bin")
+    called = call("train", "tiny.toml", "--out", "runs/other", "--corpus", text.name)
+    assert called.code == 0
+    assert (RunDir(run.root.with_name("other")).data / "train.tok" / "00000.bin").read_bytes() == before
+
+
+def test_a_run_of_which_nothing_says_what_its_tokens_were_is_refused(
+    call: Call, run: RunDir, text: Path, trained_once: dict[str, bytes]
+) -> None:
+    """Manifest and index damaged at once: exit code 3, and nothing of the run is touched."""
+    flip(run.data / "manifest.json")
+    flip(run.data / "train.index.json")
+    before = content(run.data)
+    called = train(call, "--corpus", text.name)
+    assert called.code == 3
+    assert "nothing whole says" in called.err and "checkpoints are intact" in called.err
+    assert content(run.data) == before
+
+
+def test_a_kill_while_damaged_data_is_exchanged_loses_none(
+    call: Call, run: RunDir, text: Path, trained_once: dict[str, bytes]
+) -> None:
+    """Between the two renames the run has no data, but whole data that waits for its place."""
+    os.rename(run.data, run.root / ".data.again")
+    assert train(call, "--corpus", text.name).code == 0
+    assert content(run.data) == trained_once
+    shutil.copytree(run.data, run.root / ".data.again", symlinks=True)
+    assert prepare(call, "--corpus", text.name).code == 0
+    assert content(run.data) == trained_once and not (run.root / ".data.again").exists()
+
+
+def test_a_damaged_recipe_fit_and_summary_do_not_end_a_run(
+    call: Call, run: RunDir, text: Path, trained_once: dict[str, bytes]
+) -> None:
+    """The same command writes them again, and goes on from the last checkpoint."""
+    assert train(call, "--corpus", text.name).code == 0
+    whole = {p.name: p.read_bytes() for p in (run.recipe, run.fit)}
+    for path in (run.recipe, run.fit, run.summary, run.environment):
+        path.write_bytes(path.read_bytes()[:-3])
+    called = train(call, "--corpus", text.name)
+    assert called.code == 0
+    assert {p.name: p.read_bytes() for p in (run.recipe, run.fit)} == whole
+    assert read_json(run.summary)["train"]["steps"] == 3
+    assert len([e for e in called.events if "is damaged, set aside" in e.get("message", "")]) == 4
+
+
+def test_a_run_that_has_no_room_is_refused_before_the_clock_starts(
+    call: Call, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 4 with both numbers and the folder; no step was made."""
+    assert prepare(call).code == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=12345))
+    called = train(call)
+    assert called.code == 4
+    assert "12,345 bytes are free" in called.err and "runs/mine" in called.err
+    assert not run.journal.exists()

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclopts import Token
 
 from gpuday.cli import app
-from gpuday.cli.flags import Flags, TaskFlags
+from gpuday.cli.flags import Flags, TaskFlags, whole
+from gpuday.core.errors import UsageError
 
 RUN = "gpuday.cli.run"
 
@@ -83,3 +85,16 @@ def test_a_switch_has_no_opposite(flag: str) -> None:
     """`--no-json` would be a second way to say nothing."""
     with pytest.raises(Exception, match="Unknown option"):
         parse("run", flag.replace("--", "--no-"))
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("7", 7), ("-1", -1), ("1_000", 1000), ("1.5", None), ("1e3", None), ("", None)]
+)
+def test_a_whole_number_is_taken_as_it_stands(text: str, number: int | None) -> None:
+    """Nothing is rounded: a seed of 1.5 would be another's run."""
+    token = Token(keyword="--seed", value=text)
+    if number is None:
+        with pytest.raises(UsageError, match="--seed is"):
+            whole(int, [token])
+    else:
+        assert whole(int, [token]) == number

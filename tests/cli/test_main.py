@@ -64,7 +64,7 @@ def test_the_version_is_the_packages(call: Call) -> None:
         (("run", "--set", "size=base"), "--size"),
         (("run", "--task-seeds", "0"), "1 seed or more"),
         (("run", "--task-rows", "1"), "rows or more"),
-        (("run", "--set", "optimizer.momentun=1"), "did you mean 'momentum'?"),
+        (("run", "--set", "optimizer.momentun=1"), "did you mean 'optimizer.momentum'?"),
         (("run", "--set", "optimizer.lr=fast"), "optimizer.lr"),
         (("run", "missing.toml"), "missing.toml"),
         (("run", "--out", "a b"), "cannot name a run"),

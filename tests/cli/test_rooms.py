@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from gpuday import presets
+from gpuday.cli.screen import Screen, escaped
 from gpuday.core import config
 from gpuday.core.clock import Budget
 from gpuday.core.rundir import RunDir, read_json
@@ -54,7 +54,7 @@ def test_runs_are_listed_by_folder(call: Call, tmp_path: Path) -> None:
 def show(call: Call, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]:
     """What `gpuday show` prints as the record."""
     printed: list[str] = []
-    monkeypatch.setattr(Console, "print_json", lambda self, text: printed.append(text))
+    monkeypatch.setattr(Screen, "document", lambda self, value: printed.append(escaped(value)))
     assert call("show", *arguments).code == 0
     return json.loads(printed[-1])
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from gpuday.cli import run as cli_run
 from gpuday.cli.screen import Screen
 from gpuday.core import config
 from gpuday.core.rundir import RunDir, read_json, write_json
 from gpuday.recipe import Recipe
+from gpuday.train.peers import RankGone
 
 Call = Callable[..., Any]
 
@@ -42,17 +44,35 @@ def test_preparing_writes_recipe_environment_and_data(call: Call, run: RunDir) -
 def test_damaged_tokens_are_found_before_the_clock_starts(
     call: Call, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flipped bit in the training text: exit code 3 with the file's name, and nothing was spent."""
+    """A flipped bit in the training text is named, and the text made again; where it comes out otherwise the run ends
+    with exit code 3, and nothing was spent."""
     monkeypatch.setenv("GPUDAY_CACHE", str(tmp_path / "own"))
-    prepare(call)
-    path = run.data / "train.tok" / "00000.bin"
-    tokens = bytearray(path.read_bytes())
-    tokens[len(tokens) // 2] ^= 1
-    path.write_bytes(bytes(tokens))
-    called = train(call)
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"Fox number {i} ate {i * 7} plums on day {i}, again and again." for i in range(600)))
+
+    def damage() -> bytes:
+        path = run.data / "train.tok" / "00000.bin"
+        tokens = bytearray(path.read_bytes())
+        before = bytes(tokens)
+        tokens[len(tokens) // 2] ^= 1
+        path.write_bytes(bytes(tokens))
+        return before
+
+    def train_text() -> Any:
+        return call("train", "tiny.toml", "--out", "runs/mine", "--corpus", text.name)
+
+    assert call("prepare", "tiny.toml", "--out", "runs/mine", "--corpus", text.name).code == 0
+    before = damage()
+    text.write_text(text.read_text().replace("plums", "pears"))
+    called = train_text()
     assert called.code == 3
-    assert "00000.bin" in called.err
+    assert "no longer gives the tokens" in called.err and "00000.bin" in called.err
     assert not run.journal.exists()
+    text.write_text(text.read_text().replace("pears", "plums"))
+    called = train_text()
+    assert called.code == 0
+    assert any("made again" in e["message"] for e in called.events if e.get("event") == "notice")
+    assert (run.data / "train.tok" / "00000.bin").read_bytes() == before
 
 
 def test_training_writes_fit_journal_checkpoint_and_summary(call: Call, run: RunDir) -> None:
@@ -124,6 +144,19 @@ def test_a_run_that_another_process_holds_is_refused(call: Call, run: RunDir) ->
         called = train(call)
     assert called.code == 2
     assert "in use by process" in called.err
+
+
+@pytest.mark.parametrize(("told", "raised"), [(True, SystemExit), (False, RankGone)])
+def test_that_a_rank_is_gone_is_said_by_one_of_the_others(told: bool, raised: type[BaseException]) -> None:
+    """Who need not say it leaves in silence, by the same exit code; the launcher's signal disturbs neither."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(raised) as ended, cli_run._told_once():
+            raise RankGone("rank 1 is gone", where="", fix="", told=told)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert getattr(ended.value, "code", RankGone.exit_code) == RankGone.exit_code == 5
 
 
 @pytest.mark.parametrize(("corpus", "code"), [("synthetic:many", 2), ("no/such/text.txt", 3)])

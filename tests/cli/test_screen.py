@@ -1,5 +1,6 @@
 """The screen: JSON lines for programs, a live line for people, and nothing from a file that could steer a terminal."""
 
+import errno
 import io
 import itertools
 import json
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gpuday.cli import screen as screens
-from gpuday.cli.screen import Screen, clean, duration, figure, show_error
+from gpuday.cli.screen import LONGEST, Screen, clean, duration, escaped, figure, one_line, show_error
 from gpuday.core.errors import UsageError
 
 STEP = {"step": 3, "fraction": 0.25, "seconds": 30.0, "tokens": 60_000, "loss": 5.4321}
@@ -82,13 +83,14 @@ def test_a_number_that_json_lacks_leaves_a_line_that_is_json(value: float, capsy
     assert strict(capsys.readouterr().out)["loss"] is None
 
 
-def test_a_reader_that_went_away_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`gpuday run | head`: what is told is lost, and training goes on."""
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.EIO, "Input/output error")])
+def test_a_reader_that_went_away_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    """`gpuday run | head`, or a terminal that was closed: what is told is lost, and the run has its way to save."""
     tried: list[object] = []
 
     def broken(*args: object, **_: object) -> None:
         tried.append(args)
-        raise BrokenPipeError
+        raise error
 
     monkeypatch.setattr("builtins.print", broken)
     screen = Screen(as_json=True)
@@ -190,6 +192,42 @@ def test_clean_text_has_no_control_characters(text: str) -> None:
     assert all(a == b for a, b in zip(text, cleaned, strict=True) if a.isprintable())
 
 
+@given(st.text())
+def test_a_value_keeps_to_its_line(text: str) -> None:
+    """No line end of any kind, no tab; everything else as in clean text."""
+    assert one_line(text) == clean(text).replace("\n", " ").replace("\t", " ")
+    assert len(one_line(text).splitlines()) <= 1
+
+
+def test_a_long_value_is_cut() -> None:
+    """Its length is told; one that just fits is whole."""
+    assert one_line("x" * LONGEST) == "x" * LONGEST
+    assert one_line("x" * (LONGEST + 1)) == "x" * LONGEST + f" ... ({LONGEST + 1:,} characters)"
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+)
+
+
+@given(values)
+def test_escaped_json_is_printable_and_the_same_value(value: Any) -> None:
+    """Escapes for control characters, directions and lone surrogates alone."""
+    text = escaped(value)
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert json.loads(text) == value
+    assert escaped("b\xfccher 東京") == '"b\xfccher 東京"'
+
+
+def test_a_nested_record_is_json_on_a_terminal_and_off_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not wrapped, so that it can be copied; brackets are no markup."""
+    value = {"a": ["[bold]x[/bold]", "y" * 300], "b": {"c": 1.5}}
+    screen = Terminal()
+    screen.document(value)
+    Screen(as_json=True).document(value)
+    assert json.loads(screen.text.getvalue()) == json.loads(capsys.readouterr().out) == value
+
+
 def test_a_table_is_json_lines_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     """A row a line; nothing at all where there is nothing."""
     screen = Screen(as_json=True)
@@ -224,6 +262,14 @@ def test_durations_are_for_people(seconds: float, text: str) -> None:
 def test_figures_are_for_people(value: Any, text: str) -> None:
     """Whole numbers whole, others to four digits, text cleaned."""
     assert figure(value) == text
+
+
+def test_an_errors_further_lines_stand_deeper(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that no line of a text passes for a fix; a place and a fix that are not there leave no line."""
+    show_error(UsageError("a\n  fix:   b\x1b[2J", fix="c"))
+    assert capsys.readouterr().err == "error: a\n           fix:   b�[2J\n  fix:   c\n"
+    show_error(UsageError(""))
+    assert capsys.readouterr().err == "error: \n"
 
 
 def test_an_error_goes_to_standard_error_on_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuday.core import rundir
-from gpuday.core.clock import LOST, Budget, Clock, Heartbeat
+from gpuday.core.clock import LOST, Budget, Clock, Heartbeat, read_heartbeat
 from gpuday.core.errors import UsageError
+from gpuday.core.sealed import Broken
 
 
 class Time:
@@ -320,3 +321,70 @@ def test_a_heartbeat_that_cannot_write_does_not_stop_training(tmp_path: Path, mo
     with Heartbeat(clock, tmp_path / "heartbeat.json", seconds=0.01):
         assert tried.wait(20)
     assert not (tmp_path / "heartbeat.json").exists()
+
+
+@pytest.mark.parametrize("budget", ["10steps", "1000tokens", "1e6flop"])
+def test_what_is_taken_back_is_counted_again_and_its_seconds_stay(budget: str) -> None:
+    """A budget in steps, tokens or FLOPs is that of the kept trajectory, as after a resume; time is spent."""
+    clock, time = running(budget)
+    for _ in range(4):
+        clock.advance(tokens=100, steps=1, flops=1e5)
+    counts = clock.state()["counts"]
+    for _ in range(3):
+        time.passes(1)
+        clock.advance(tokens=100, steps=1, flops=1e5)
+    assert clock.fraction() == pytest.approx(0.7)
+    clock.take_back(counts)
+    assert clock.counts == {"tokens": 400, "steps": 4, "flops": 4e5}
+    assert clock.fraction() == pytest.approx(0.4)
+    assert clock.used_seconds() == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("10", "10m for minutes, 10h for hours, 10steps or 10tok"),
+        ("10 min", "write 10m"),
+        ("10mins", "write 10m"),
+        ("2 hours", "write 2h"),
+        ("1h30", "write 90m"),
+        ("01:30", "write 90m"),
+        ("24:00:00", "write 1440m"),
+        ("5e9tokenss", "a number and s, m, h, d, tok"),
+    ],
+)
+def test_a_budget_that_a_person_would_understand_is_shown_as_it_is_written(text: str, said: str) -> None:
+    """What is suggested is a budget."""
+    with pytest.raises(UsageError) as caught:
+        Budget.parse(text)
+    assert said in caught.value.fix
+    if said.startswith("write"):
+        assert Budget.parse(said.removeprefix("write ")).seconds
+
+
+def test_a_heartbeat_is_read_only_as_it_was_written(tmp_path: Path) -> None:
+    """Every single bit counts: a digit that flipped would charge time that nobody used."""
+    path = tmp_path / "heartbeat.json"
+    clock, time = running()
+    time.passes(12.5)
+    with Heartbeat(clock, path, seconds=1000.0):
+        pass
+    raw = path.read_bytes()
+    assert read_heartbeat(path) == (12.5, False)
+    for bit in range(8 * len(raw)):
+        changed = bytearray(raw)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(Broken):
+            read_heartbeat(path)
+
+
+@pytest.mark.parametrize("used", ["-1", "NaN", "Infinity", "1e999", '"x"', "null", "[]", "9" * 400])
+def test_a_heartbeat_without_a_checksum_is_taken_if_it_makes_sense(tmp_path: Path, used: str) -> None:
+    """It is of an earlier version; no time is negative, endless or no number."""
+    path = tmp_path / "heartbeat.json"
+    path.write_text('{"used_seconds": 3.5, "stopped": true}')
+    assert read_heartbeat(path) == (3.5, True)
+    path.write_text(f'{{"used_seconds": {used}, "stopped": true}}')
+    with pytest.raises(Broken):
+        read_heartbeat(path)

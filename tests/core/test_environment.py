@@ -11,7 +11,7 @@ import pytest
 
 from gpuday import __version__
 from gpuday.core import environment as module
-from gpuday.core.environment import LIBRARIES, environment, source_revision
+from gpuday.core.environment import LIBRARIES, REDACTED, environment, redact, source_revision, without_home
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -62,6 +62,81 @@ def test_no_variable_of_the_user_is_recorded(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HOME", "/home/somebody-in-particular")
     text = json.dumps(environment("a device"))
     assert "secret" not in text and "somebody-in-particular" not in text
+
+
+KEY = "hf_" + "abcdefghijklmnopqrstuv"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["run", "--token", KEY], ["run", "--token", REDACTED]),
+        (["--token", "anything at all", "x"], ["--token", REDACTED, "x"]),
+        ([f"--token={KEY}"], [f"--token={REDACTED}"]),
+        (["--hub-api-key=a.b"], [f"--hub-api-key={REDACTED}"]),
+        (["--wandb_password", "x"], ["--wandb_password", REDACTED]),
+        (["HF_TOKEN=x;b"], [f"HF_TOKEN={REDACTED};b"]),
+        ([KEY], [REDACTED]),
+        (["sk-" + "a" * 20, "ghp_" + "b" * 20, "AKIA" + "C" * 16], [REDACTED] * 3),
+        (["eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl"], [REDACTED]),
+        (["https://me:word@host/x?token=abc&y=1"], [f"https://{REDACTED}@host/x?token={REDACTED}&y=1"]),
+        (["Authorization: Bearer abcdef"], [f"Authorization: {REDACTED}"]),
+    ],
+)
+def test_what_looks_like_a_key_is_not_recorded(words: list[str], shown: list[str]) -> None:
+    """By its first letters, by the name that it is given to, by the flag before it, and in an address."""
+    assert redact(words) == shown
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "data.tokenizer=bpe",
+        "--tokenizer=my.json",
+        "batch.least_tokens=4096",
+        "2e9tok",
+        "hub:a/b:en",
+        "task-of-a-risk-taker",
+        "hf_x",
+    ],
+)
+def test_what_only_looks_like_a_key_is_recorded(word: str) -> None:
+    """Recipes have tokenizers and tokens; a command that was changed repeats nothing."""
+    assert redact(["run", word, "x"]) == ["run", word, "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/me/texts", "~/texts"),
+        ("/home/me", "~"),
+        ("--out=/home/me/runs", "--out=~/runs"),
+        ("a /home/me/x and /home/me", "a ~/x and ~"),
+        ("file:///home/me/x", "file://~/x"),
+        ("/home/melanie/x", "/home/melanie/x"),
+        ("/data/home/me/x", "/data/home/me/x"),
+        ("/home/me-too", "/home/me-too"),
+    ],
+)
+def test_the_home_folder_is_a_tilde(text: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a path begins with it, and nowhere else."""
+    monkeypatch.setenv("HOME", "/home/me")
+    assert without_home(text) == shown
+
+
+@pytest.mark.parametrize("home", ["/", "", "nowhere"])
+def test_a_user_without_a_home_has_none_to_hide(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers: paths stay what they are."""
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(os.path, "expanduser", lambda _: home)
+    assert without_home("/data/x") == "/data/x"
+
+
+def test_the_command_is_recorded_without_keys_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In environment.json, which the report shows."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(sys, "argv", ["gpuday", "run", "--corpus", "/home/me/a", f"--set=x.token={KEY}"])
+    assert environment("")["command"] == ["gpuday", "run", "--corpus", "~/a", f"--set=x.token={REDACTED}"]
 
 
 def test_a_clean_checkout_is_named_by_its_commit(checkout: Path) -> None:

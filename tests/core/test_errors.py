@@ -57,3 +57,30 @@ def test_nearest_takes_any_iterable_once() -> None:
     """Dictionaries and generators serve as choices."""
     assert errors.nearest("rat", (w for w in ["rate", "size"])) == "did you mean 'rate'?"
     assert errors.nearest("rat", {"rate": 1}) == "did you mean 'rate'?"
+
+
+def test_numbers_outside_of_their_range_are_refused_with_it() -> None:
+    """Both ends belong to the range; what is no number is outside of it."""
+    errors.within("train", clip=(0.0, 0.0, 1.0), rows=(5, 1, 5))
+    errors.at_least("train", clip=(0.0, 0.0))
+    for value in (-1, 1_000_001, float("nan")):
+        with pytest.raises(errors.UsageError, match=f"rows is {value}") as caught:
+            errors.within("batch", rows=(value, 0, 1_000_000))
+        assert (caught.value.where, caught.value.fix) == ("batch.rows", "give a number from 0 to 1,000,000")
+    with pytest.raises(errors.UsageError) as caught:
+        errors.at_least("", seed=(-1, 0))
+    assert (caught.value.where, caught.value.fix) == ("seed", "give 0 or more")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], ""),
+        (["a"], "did you mean a?"),
+        (["a", "b"], "did you mean a or b?"),
+        (["a", "b", "c"], "did you mean a, b or c?"),
+    ],
+)
+def test_several_words_make_one_question(words: list[str], said: str) -> None:
+    """And none makes none."""
+    assert errors.did_you_mean(words) == said

@@ -1,6 +1,7 @@
 """The journal: what was written is read back typed, whatever a kill did to its last line."""
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -8,11 +9,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gpuday.core import journal
-from gpuday.core.journal import Checkpoint, Journal, Note, Start, Step, Validation
+from gpuday.core.errors import EnvironmentFault, Interrupted
+from gpuday.core.journal import Checkpoint, Journal, Note, Rollback, Start, Step, Validation
 
 
 def start(step: int = 0) -> Start:
@@ -71,7 +74,7 @@ def test_every_line_is_one_json_object_with_kind_and_attempt(tmp_path: Path) -> 
 def test_all_kinds_of_rows_are_frozen_and_known_by_name() -> None:
     """A row is a record, not a place to work in."""
     known = {"start": Start, "step": Step, "validation": Validation, "checkpoint": Checkpoint, "note": Note}
-    assert known == journal.KINDS
+    assert known | {"rollback": Rollback} == journal.KINDS
     with pytest.raises(dataclasses.FrozenInstanceError):
         start().step = 2
 
@@ -173,3 +176,84 @@ def test_surviving_keeps_every_attempt_and_note(tmp_path: Path) -> None:
     assert [r for r in rows if isinstance(r, Start)] == [start(0)] * 3
     assert [r for r in rows if isinstance(r, Note)] == [Note(step=1, message="slow disk")]
     assert [r.loss for r in rows if isinstance(r, Step)] == [6.0]
+
+
+def rollback(number: int, *, from_step: int) -> Rollback:
+    return Rollback(step=number, from_step=from_step, position=8 * from_step, reason="loss is not finite")
+
+
+def test_surviving_leaves_out_what_a_rollback_took_back(tmp_path: Path) -> None:
+    """Steps, looks and checkpoints beyond the step that the run went back to; it stays on record itself."""
+    path = tmp_path / "journal.jsonl"
+    write(path, 1, start(0), step(1), checkpoint(1), step(2), validation(2), step(3), rollback(1, from_step=3))
+    write(path, 1, checkpoint(1), step(2, 5.0))
+    assert journal.surviving(path) == [
+        start(0),
+        step(1),
+        checkpoint(1),
+        rollback(1, from_step=3),
+        checkpoint(1),
+        step(2, 5.0),
+    ]
+
+
+def test_a_rollback_to_a_step_that_was_itself_lost_does_not_survive(tmp_path: Path) -> None:
+    """A resume from before it begins with other weights; one from its own checkpoint keeps it."""
+    path = tmp_path / "journal.jsonl"
+    write(path, 1, start(0), step(1), step(2), step(3), rollback(2, from_step=3), step(3))
+    write(path, 2, start(2), step(3))
+    assert [row.step for row in journal.surviving(path) if isinstance(row, Rollback)] == [2]
+    write(path, 3, start(1), step(2), step(3))
+    rows = journal.surviving(path)
+    assert not [row for row in rows if isinstance(row, Rollback)]
+    assert [row.step for row in rows if isinstance(row, journal.Step)] == [1, 2, 3]
+
+
+class Full:
+    """Stands for the file of a journal on a disk that takes so many bytes more."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self.file, self.room = file, room
+
+    def write(self, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = self.file.write(bytes(data)[: self.room])
+        self.room -= taken
+        return int(taken)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@pytest.mark.parametrize("room", [0, 1, 50, 400, 1000])
+def test_rows_wait_in_memory_while_the_disk_is_full(tmp_path: Path, room: int) -> None:
+    """Wherever a line was cut, it goes on at the same byte; the beginning and the end are told, and no more."""
+    path, told = tmp_path / "journal.jsonl", list[str]()
+    written = Journal(path, attempt=1, warn=told.append)
+    written.write(start())
+    full = written._file = Full(written._file, room)
+    for number in range(1, 9):
+        written.write(step(number))
+    full.room = 10**6
+    written.write(step(9))
+    written.close()
+    assert [row for _, row in journal.read(path)] == [start(), *map(step, range(1, 10))]
+    assert ["wait in memory" in message for message in told] == [True, False]
+
+
+def test_rows_that_are_given_up_are_told_with_their_number(tmp_path: Path) -> None:
+    """Unless there is a fault already, which matters more; an interruption is none."""
+    for fault, expected in (
+        (None, EnvironmentFault),
+        (Interrupted("asked"), EnvironmentFault),
+        (KeyError(1), KeyError),
+    ):
+        with pytest.raises(expected) as caught, Journal(tmp_path / "journal.jsonl", attempt=1) as written:
+            written._file = Full(written._file, 0)
+            written.write(step(1))
+            written.write(step(2))
+            if fault is not None:
+                raise fault
+        if expected is EnvironmentFault:
+            assert "the last 2 rows of the journal cannot be written: No space" in caught.value.what

@@ -1,8 +1,11 @@
 """Run directories: whole files or none, one owner at a time."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
+import pwd
 import stat
 import subprocess
 import sys
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gpuday.core import rundir
-from gpuday.core.errors import DataError, UsageError
+from gpuday.core.errors import DataError, EnvironmentFault, FitError, UsageError
 from gpuday.core.rundir import RunDir
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
@@ -234,3 +237,116 @@ def test_waiting_is_left_to_the_caller(tmp_path: Path) -> None:
         with contextlib.suppress(UsageError), RunDir(tmp_path).lock():
             pass
         assert time.monotonic() - before < 2
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some network file systems are mounted: two processes could train there, and neither would know."""
+
+    def none(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(EnvironmentFault, match="without locks: No locks available"), RunDir(tmp_path).lock():
+        pass
+
+
+def test_a_file_system_that_locks_files_only_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of networks do: the folder's own lock is a second one."""
+    real = fcntl.flock
+
+    def files_only(handle: int, how: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", files_only)
+    with RunDir(tmp_path).lock(), pytest.raises(UsageError, match="in use"), RunDir(tmp_path).lock():
+        pass
+
+
+def test_a_user_without_a_name_holds_a_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that knows the number alone."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with RunDir(tmp_path).lock():
+        assert f"(user number {os.geteuid()}, since " in (tmp_path / ".lock").read_text()
+
+
+def test_who_takes_the_lock_clears_what_killed_processes_left_half_written(tmp_path: Path) -> None:
+    """Files and folders, at any depth, also under this process's own number; not those of a process that runs."""
+    run, dead = RunDir(tmp_path / "run"), 4194305  # above the largest number of a process
+    gone = [f".data.{dead}.tmp", f"scores/glue/.0.json.{dead}.tmp", f".summary.json.{os.getpid()}.tmp"]
+    kept = [f".report.html.{os.getppid()}.tmp", ".lock", "recipe.json", "notes.tmp"]
+    (run.root / gone[0] / "heldout.tok").mkdir(parents=True)
+    (run.root / gone[1]).parent.mkdir(parents=True)
+    for name in (*gone[1:], *kept):
+        (run.root / name).write_text("half")
+    with run.lock():
+        assert [name for name in gone if (run.root / name).exists()] == []
+        assert [name for name in kept if not (run.root / name).exists()] == []
+
+
+def test_a_link_is_not_written_through(tmp_path: Path) -> None:
+    """Files that are opened by `no_link` are made with the usual permissions, and refused where they are links."""
+    with open(tmp_path / "a", "wb", opener=rundir.no_link) as file:
+        file.write(b"mine")
+    assert (tmp_path / "a").stat().st_mode & 0o111 == 0
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for mode in ("wb", "ab", "a+b"):
+        with pytest.raises(OSError, match="symbolic links"), open(tmp_path / "b", mode, opener=rundir.no_link):
+            pytest.fail("it was opened")
+    assert (tmp_path / "a").read_bytes() == b"mine"
+
+
+def test_only_files_of_a_sane_size_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pipe, which would wait for ever, no device, which never ends, and nothing larger than any file of ours."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(DataError, match="pipe or a device"):
+            rundir.read_json(tmp_path / name)
+    monkeypatch.setattr(rundir, "MAX_JSON", 3)
+    (tmp_path / "large").write_text("[10]")
+    with pytest.raises(DataError, match="4 bytes"):
+        rundir.read_json(tmp_path / "large")
+
+
+def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
+    """With the folders above it that were made for it; what was there before stays, and what was written in it, too."""
+    for name, written in (("a/b", False), ("a/c", True)):
+        run = RunDir(tmp_path / name)
+        with pytest.raises(ZeroDivisionError), run.lock():
+            if written:
+                run.recipe.write_text("{}")
+            raise ZeroDivisionError
+        assert run.root.exists() == written
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ZeroDivisionError), RunDir(tmp_path / "there").lock():
+        raise ZeroDivisionError
+    assert (tmp_path / "there").is_dir()
+    with RunDir(tmp_path / "new" / "x").lock():
+        pass
+    assert (tmp_path / "new" / "x").is_dir()
+
+
+def test_what_is_set_aside_keeps_its_content_under_a_name_that_says_why(tmp_path: Path) -> None:
+    """A file or a folder; the second of one name is numbered."""
+    for number in ("", "-1", "-2"):
+        (tmp_path / "x.json").write_text(number)
+        assert rundir.set_aside(tmp_path / "x.json", "unreadable") == tmp_path / f"x.json.bad-unreadable{number}"
+        assert (tmp_path / f"x.json.bad-unreadable{number}").read_text() == number
+    (tmp_path / "data").mkdir()
+    assert rundir.set_aside(tmp_path / "data", "index.json").is_dir()
+    assert not (tmp_path / "data").exists()
+
+
+def test_room_is_asked_for_in_bytes_that_are_there(tmp_path: Path) -> None:
+    """Of the real disk: nothing always fits, and more than any disk has never does."""
+    rundir.require_space(tmp_path, 0, "nothing", fix="none")
+    with pytest.raises(FitError, match="all of it takes about") as caught:
+        rundir.require_space(tmp_path, 1 << 70, "all of it", fix="buy more")
+    assert f"{1 << 70:,} bytes" in caught.value.what and caught.value.fix == "buy more"
+    assert caught.value.where == str(tmp_path)

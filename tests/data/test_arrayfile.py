@@ -5,7 +5,8 @@ import pytest
 import xxhash
 
 from gpuday.core.errors import DataError
-from gpuday.data.arrayfile import HEADER_BYTES, open_array, read_header, seal, unseal, verify_array, write_array
+from gpuday.core.sealed import seal_inside
+from gpuday.data.arrayfile import HEADER_BYTES, open_array, read_header, verify_array, write_array
 
 
 def test_an_array_comes_back(tmp_path: Path) -> None:
@@ -69,11 +70,47 @@ def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
         write_array(tmp_path / "a.bin", [np.zeros((2, 3))], "<u2", (2,))
 
 
-def test_a_sealed_dictionary_comes_back_or_is_refused() -> None:
-    """A changed number is found."""
-    raw = seal({"rows": 12, "name": "é"})
-    assert unseal(raw, Path("index.json")) == {"rows": 12, "name": "é"}
-    with pytest.raises(DataError, match=r"index\.json"):
-        unseal(raw.replace(b"12", b"13"), Path("index.json"))
-    with pytest.raises(DataError, match=r"index\.json"):
-        unseal(raw[:-2], Path("index.json"))
+def header_of(values: dict[str, object]) -> bytes:
+    return seal_inside(values).ljust(HEADER_BYTES - 1) + b"\n"
+
+
+@pytest.mark.parametrize("place", range(-40, 0, 3))
+def test_the_padding_of_a_header_counts_too(tmp_path: Path, place: int) -> None:
+    """A white space that became another one is damage like any other."""
+    path = tmp_path / "a.bin"
+    write_array(path, [np.arange(20)], "<u4")
+    raw = bytearray(path.read_bytes())
+    raw[HEADER_BYTES + place] ^= ord(" ") ^ ord("\t")
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"a\.bin does not match"):
+        read_header(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"magic": "other"}, {"magic": None}, {"dtype": "|O"}, {"dtype": ">u4"}, {"dtype": 7}, {"dtype": ["<u4"]},
+        {"shape": []}, {"shape": [-20]}, {"shape": [1, 4, 5]}, {"shape": 20}, {"shape": [True]}, {"shape": [20.0]},
+        {"shape": ["20"]}, {"shape": [2**62, 4]}, {"xxh3": 5}, {"xxh3": None},
+    ],
+)  # fmt: skip
+def test_a_sealed_header_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    """Unchanged is not the same as ours: objects, negative and overflowing sizes, wrong types, keys that are missing."""
+    path = tmp_path / "a.bin"
+    digest = write_array(path, [np.arange(20)], "<u4")
+    header = {"magic": "gpuday-array-1", "dtype": "<u4", "shape": [20], "xxh3": digest}
+    values = path.read_bytes()[HEADER_BYTES:]
+    path.write_bytes(header_of(header) + values)
+    assert open_array(path).tolist() == list(range(20))
+    for changed in ({**header, **change}, {k: v for k, v in header.items() if k not in change}):
+        path.write_bytes(header_of(changed) + values)
+        with pytest.raises(DataError, match=r"a\.bin"):
+            open_array(path)
+
+
+def test_an_array_says_what_it_belongs_to(tmp_path: Path) -> None:
+    """Where no index vouches for it."""
+    write_array(tmp_path / "a.bin", [np.arange(20)], "<f4", owner="unigram of this store")
+    assert read_header(tmp_path / "a.bin")["owner"] == "unigram of this store"
+    write_array(tmp_path / "b.bin", [np.arange(20)], "<f4")
+    assert read_header(tmp_path / "b.bin")["owner"] == ""

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from gpuday.core.errors import UsageError
-from gpuday.data.corpus import parse_source
+from gpuday.core.errors import DataError, UsageError
+from gpuday.data.corpus import parse_source, refuse_changed, refuse_leak
 from gpuday.data.sources import Source
 from gpuday.data.sources.files import Files
 from gpuday.data.sources.hub import Hub
@@ -39,3 +41,21 @@ def test_a_malformed_corpus_is_refused(text: str) -> None:
     with pytest.raises(UsageError) as fault:
         parse_source(text)
     assert fault.value.fix
+
+
+def test_the_corpus_is_no_held_out_text() -> None:
+    """Equal fingerprints are the same text, whatever it is called."""
+    refuse_leak([{"a": 1}], [{"a": 2}])
+    with pytest.raises(DataError, match="the held-out text is the corpus itself"):
+        refuse_leak([{"b": 1}, {"a": 1}], [{"a": 1}])
+
+
+def test_files_that_changed_are_named(tmp_path: Path) -> None:
+    """By their fingerprints before and after."""
+    (tmp_path / "a.txt").write_text("one")
+    source = parse_source(str(tmp_path / "a.txt"))
+    before = source.fingerprint()
+    refuse_changed([source], [before])
+    (tmp_path / "a.txt").write_text("two")
+    with pytest.raises(DataError, match=r"a\.txt changed while it was read"):
+        refuse_changed([source], [before])

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from gpuday.core import config as configs
 from gpuday.core import parts
-from gpuday.core.errors import DataError, UsageError
+from gpuday.core.errors import DataError, FitError, UsageError
 from gpuday.data import prepare as room
 from gpuday.data.corpus import parse_source
 from gpuday.data.document import Document, DropCounter
@@ -251,7 +252,29 @@ def test_damaged_data_is_found_when_it_is_opened(tmp_path: Path) -> None:
     folder = prepare(TOY, tmp_path).folder
     os.truncate(folder / "train.tok" / "00000.bin", 5000)
     with pytest.raises(DataError, match=r"00000\.bin"):
+        PreparedData.open(folder)
+
+
+def test_damaged_data_in_the_cache_is_set_aside_and_made_again(tmp_path: Path) -> None:
+    """Under a name that says why, told, and the same to the byte."""
+    folder, told = prepare(TOY, tmp_path).folder, []
+    before = (folder / "train.tok" / "00000.bin").read_bytes()
+    os.truncate(folder / "train.tok" / "00000.bin", 5000)
+    again = prepare(TOY, tmp_path, progress=lambda event, **values: told.append((event, values)))
+    assert again.folder == folder and not again.reused
+    again.verify()
+    assert (folder / "train.tok" / "00000.bin").read_bytes() == before
+    assert (tmp_path / f"{folder.name}.bad-00000.bin").is_dir()
+    assert next(v["message"] for e, v in told if e == "notice").endswith("00000.bin")
+
+
+def test_text_that_has_no_room_is_refused_before_it_is_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 4 with the bytes that are needed and free, and the folder; nothing is left behind."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    with pytest.raises(FitError, match=r"takes about [\d,]+ bytes, and 1 bytes are free") as caught:
         prepare(TOY, tmp_path)
+    assert str(tmp_path) in caught.value.where and "GPUDAY_CACHE" in caught.value.fix
+    assert [p.suffix for p in tmp_path.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize(("key", "value"), [("vocab", 500), ("length", 4), ("corpus", ()), ("heldout_characters", 0)])

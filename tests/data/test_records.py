@@ -142,3 +142,27 @@ def test_a_bad_csv_row_is_counted_and_skipped(line: bytes, reason: str) -> None:
     stream = io.BytesIO(b"id\ttext\n1\tfirst\n" + line + b"\n2\tlast\n")
     assert [t for _, t in read_csv(stream, tally(drops), "\t")] == ["first", "last"]
     assert list(drops) == [("read", reason, 1)]
+
+
+def test_a_carriage_return_alone_ends_a_line() -> None:
+    """As old files have it, beside the other two line ends."""
+    assert list(read_text(io.BytesIO(b"a\rb\r\rc\r\nd\n"), tally(), "blank")) == [(0, "a\nb"), (1, "c\nd")]
+    assert list(read_csv(io.BytesIO(b"text,n\ra,1\rb,2\r"), tally(), ",")) == [(1, "a"), (2, "b")]
+
+
+def test_a_row_that_an_open_quote_makes_endless_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its cells is short, and only their sum says that something is wrong."""
+    monkeypatch.setattr(records, "MAX_LINE_BYTES", 100)
+    drops = DropCounter()
+    rows = b"text,n\n" + b"a,1\n" * 5000 + b'"x\n' + b'","y\n' * 20
+    found = list(read_csv(io.BytesIO(rows), tally(drops), ","))
+    assert len(found) >= 5000
+    assert drops.count("read", "invalid CSV (row over 16 MiB)") > 0
+
+
+def test_a_long_value_is_cut_at_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or inside a word that is longer than a piece; what is a quarter over stays whole."""
+    monkeypatch.setattr(records, "MAX_PIECE_BYTES", 8)
+    lines = [b'{"text": "one two three"}\n', b'{"text": "one two th"}\n', b'{"text": "onetwothreefour"}\n']
+    found = list(read_jsonl(io.BytesIO(b"".join(lines)), tally()))
+    assert found == [(0, "one two"), (0, "three"), (1, "one two th"), (2, "onetwoth"), (2, "reefour")]

@@ -70,6 +70,39 @@ def test_the_card_keeps_folders_to_itself(recipe):
 
 
 @pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain-name_1.2", "plain-name_1.2"),
+        ("<b>x</b>", r"\<b\>x\</b\>"),
+        ("a|b`c", r"a\|b\`c"),
+        ("[x](http://a)", r"\[x\](http\://a)"),
+        ("*a* _b_ c_d", r"\*a\* \_b\_ c_d"),
+        ("__init__", r"\_\_init\_\_"),
+        ("www.a.b", r"www\.a.b"),
+        ("a\nb\x1b\u202ec", "a b\ufffd\ufffdc"),
+        ("&lt;", r"\&lt;"),
+        ("a@b.c $x$ # ~y~", r"a\@b.c \$x\$ \# \~y\~"),
+    ],
+)
+def test_a_name_is_text(name, shown, recipe):
+    """Escaped for markdown in the heading, and what a reader sees is the name."""
+    assert f"\n# {shown}\n" in write_card(name=name, recipe=recipe, summary={}, export=EXPORT)
+
+
+def test_code_spans_end_where_they_should(recipe):
+    """A backtick in a preset's name becomes another quotation mark; line ends become blanks."""
+    card = write_card(name="run", recipe={**recipe, "preset": "a`b\n# c"}, summary={}, export=EXPORT)
+    assert "recipe `a'b # c`," in card
+
+
+def test_a_summary_of_strings_does_not_break_the_card(recipe):
+    """Where a number is expected and a text stands, the text is shown."""
+    summary = {"model": {"parameters": "many"}, "train": {"flops": True}, "clock": [1]}
+    card = write_card(name="run", recipe=recipe, summary=summary, export=EXPORT)
+    assert "| Parameters | many |" in card and "FLOPs" not in card
+
+
+@pytest.mark.parametrize(
     ("budget", "words"),
     [("24h", "24 hours"), ("90m", "1.5 hours"), ("2e9tok", "2e+09 tokens"), ("500steps", "500 steps")],
 )

@@ -231,7 +231,10 @@ def spoil(value: Any, evil: str) -> Any:
 def write_hostile_run(root: Path, evil: str) -> Path:
     """A run in which every text of every file is `evil`, and so is the name of everything that has one."""
     write_run(root, steps=12)
-    for name in ("recipe", "environment", "summary"):
+    (root / "fit.json").write_text(
+        json.dumps({"microbatch": 8, "reasons": {"threads": "2: all cores"}, "device": "cpu"})
+    )
+    for name in ("recipe", "environment", "summary", "fit"):
         path = root / f"{name}.json"
         path.write_text(json.dumps(spoil(json.loads(path.read_text()), evil)))
     journal = Journal(root / "journal.jsonl", attempt=3)

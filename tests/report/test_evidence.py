@@ -73,6 +73,19 @@ def test_lost_steps_are_counted(run: Path) -> None:
     assert evidence.redone(load_run(run)) == "6 of 306 steps were lost to interruptions and redone."
 
 
+def test_no_secret_and_no_home_is_in_the_command(new_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a run whose files an older version wrote. The sign for the home folder stands where a shell reads it."""
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["gpuday", "run", "--out", "/home/me/my runs/a", "--corpus", "/home/me", "--token", "abc"]
+    assert evidence.command(load_run(new_run(summary={"command": given}))) == (
+        "gpuday run --out ~/'my runs/a' --corpus ~ --token '[redacted]'"
+    )
+    joined = "gpuday run --out /home/me/a --token=abc"
+    assert evidence.command(load_run(new_run("b", summary={"command": joined}))) == (
+        "gpuday run --out ~/a --token=[redacted]"
+    )
+
+
 def test_the_command_can_be_pasted_into_a_shell(new_run: Callable[..., Path]) -> None:
     """A list of words is quoted; the environment's stands in for the summary's."""
     words = ["gpuday", "run", "--corpus", "my texts/*.txt"]

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuday.core.errors import DataError
-from gpuday.core.journal import Journal, Start
-from gpuday.report.load import POINTS, load_run
+from gpuday.report.load import POINTS, RunRecord, load_run
 
 
 def test_a_finished_run_is_read_whole(run: Path) -> None:
@@ -62,10 +61,6 @@ def test_a_torn_last_line_is_passed_over(run: Path, cut: int) -> None:
         ("environment.json", "3"),
         ("environment.json", '{"attempts": {"a": 1}}'),
         ("summary.json", "[" * 100_000),
-        ("journal.jsonl", "3\n"),
-        ("journal.jsonl", '{"kind": "note", "attempt": 1, "weather": "rain"}\n'),
-        ("journal.jsonl", '{"kind": "note", "attempt": 1, "step": 1, "message": 7}\n'),
-        ("journal.jsonl", '{"kind": "note", "attempt": 1, "step": "x", "message": "m"}\n'),
     ],
 )
 def test_a_damaged_file_is_named(run: Path, name: str, content: str) -> None:
@@ -75,15 +70,27 @@ def test_a_damaged_file_is_named(run: Path, name: str, content: str) -> None:
         load_run(run)
 
 
-def test_a_step_number_that_is_none_is_a_damaged_journal(run: Path) -> None:
-    """Even where the rows must be compared to find those that survived."""
-    journal = Journal(run / "journal.jsonl", attempt=3)
-    (run / "journal.jsonl").write_text('{"kind": "validation", "attempt": 1, "step": "x", "seconds": 1, "tokens": 1, '
-                                       '"flops": 1, "nats_per_token": 1, "rows": 1}\n')  # fmt: skip
-    journal.write(Start(step=0, used_seconds=0.0, device="cpu", compiled=False, microbatch=1))
-    journal.close()
-    with pytest.raises(DataError, match=r"journal\.jsonl"):
-        load_run(run)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3",
+        '{"kind": "note", "attempt": 1, "weather": "rain"}',
+        '{"kind": "note", "attempt": 1, "step": 1, "message": 7}',
+        '{"kind": "note", "attempt": 1, "step": "x", "message": "m"}',
+        '{"kind": "validation", "attempt": 1, "step": "x", "seconds": 1, "tokens": 1, "flops": 1}',
+        '{"kind": "step", "att',
+    ],
+)
+def test_a_damaged_line_costs_itself_and_is_told(run: Path, line: str) -> None:
+    """One bad line keeps nobody from the report of a run, and the reader learns that the record has a gap."""
+    before = load_run(run)
+    with open(run / "journal.jsonl", "a") as journal:
+        journal.write(line + "\n")
+    record = load_run(run)
+    assert (record.steps, record.validations, record.attempts) == (before.steps, before.validations, before.attempts)
+    assert [note.message for note in record.notes if note not in before.notes] == [
+        "unreadable lines left out of journal.jsonl: 1 (torn by a kill, or damaged)"
+    ]
 
 
 def test_a_diverged_step_is_a_gap(new_run: Callable[..., Path]) -> None:
@@ -138,3 +145,19 @@ def test_a_long_run_is_thinned_to_what_a_screen_can_show(new_run: Callable[..., 
     assert (numbers[0], numbers[-1]) == (1, 5000)
     assert numbers == sorted(set(numbers))
     assert record.steps_kept == 5000
+
+
+def test_an_update_that_was_left_out_does_not_bend_the_smooth_curve(run: Path) -> None:
+    """Its point stays where it is, far above; the mean around it is as if it had no loss."""
+
+    def with_third(**changes: object) -> RunRecord:
+        lines = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+        third = next(line for line in lines if line["kind"] == "step" and line["step"] == 3)
+        third.update(changes)
+        (run / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return load_run(run)
+
+    absent = with_third(loss=None).smoothed
+    spiked = with_third(loss=1e4, skipped=True, reason="loss is 1,000 times its median")
+    assert spiked.smoothed == absent
+    assert spiked.steps[2].loss == 1e4

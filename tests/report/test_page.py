@@ -223,6 +223,21 @@ def test_a_scripts_hash_is_the_one_that_browsers_compute() -> None:
     assert "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='" in policy({"empty": ""})
 
 
+def test_no_home_folder_is_on_the_page(new_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is shown around: paths of the recipe, the export and the rules begin with a tilde."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    run = new_run(
+        summary={
+            "export": {"kind": "bert", "folder": "/home/somebody/runs/a/model"},
+            "compliance": {"raw text": "/home/somebody/books"},
+        }
+    )
+    (run / "recipe.json").write_text(json.dumps({"data": {"corpus": ["/home/somebody/books/a.txt"]}}))
+    page = page_of(run)
+    assert "somebody" not in page
+    assert all(text in page for text in ("~/runs/a/model", "~/books/a.txt", "~/books<"))
+
+
 def test_embedded_json_cannot_end_its_block() -> None:
     """None of the signs that HTML or an old script parser reads is left, and the value is the same."""
     value = {"</script>": ["<!--", "&amp;", "\u2028\u2029", "]]>"]}

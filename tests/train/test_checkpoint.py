@@ -351,3 +351,44 @@ def test_weights_of_another_shape_are_refused() -> None:
     parameter = torch.nn.Parameter(torch.zeros(4, 2))
     with pytest.raises(RuntimeError):
         checkpoint.load_weights({"a": parameter}, {"a": torch.ones(2)})
+
+
+def test_the_newest_that_fits_is_taken_and_the_others_stay(tmp_path: Path) -> None:
+    """What the caller does not want is not damaged: no warning, and its folder is not renamed."""
+    for step in (3, 5):
+        save(tmp_path, step)
+    warnings: list[str] = []
+    saved = checkpoint.load_newest(tmp_path, warn=warnings.append, fits=lambda s: s.state["progress"]["step"] < 5)
+    assert saved is not None and saved.folder.name == "step-00000003"
+    assert checkpoint.load_newest(tmp_path, warn=warnings.append, fits=lambda _: False) is None
+    assert warnings == []
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-00000003", "step-00000005"]
+
+
+def test_later_checkpoints_are_dropped_where_a_run_has_gone_back(tmp_path: Path) -> None:
+    """Else a resume would take the one of the largest step; the one that it went back to stays, and what a kill leaves
+    of the removal is no checkpoint."""
+    for step in (3, 5):
+        save(tmp_path, step)
+    checkpoint.drop_after(tmp_path, 5)
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-00000003", "step-00000005"]
+    checkpoint.drop_after(tmp_path, 3)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["step-00000003"]
+
+
+def test_a_kill_while_later_checkpoints_are_dropped_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the removal of the folder: the next start takes the other one without a warning."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    for step in (3, 5):
+        save(tmp_path, step)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(shutil, "rmtree", killed)
+        checkpoint.drop_after(tmp_path, 3)
+    saved, warnings = load(tmp_path)
+    assert saved is not None and saved.folder.name == "step-00000003"
+    assert [w for w in warnings if "damaged (missing" in w or "set aside" in w] == []

@@ -217,16 +217,18 @@ def nonfinite(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool], value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_three_updates_in_a_row_that_are_not_finite_end_the_run(
+def test_three_updates_in_a_row_that_are_not_finite_again_after_going_back_end_the_run(
     train_run: TrainRun, run: RunDir, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     """With the fix in the message; the weights that were saved are finite, and the journal tells the story."""
     nonfinite(monkeypatch, lambda count: count >= 4, value)  # two micro-batches a step: from step 3 on
-    with pytest.raises(GpudayError, match="3 updates in a row were not finite, at step 5") as caught:
+    with pytest.raises(GpudayError, match=r"diverged at step 3, once more since it went back to step 0") as caught:
         train_run()
     assert "learning rate" in caught.value.fix
-    assert [s.skipped for s in rows(run, Step)] == [False, False, True, True, True]
-    assert len([n for n in rows(run, Note) if "not finite" in n.message]) == 3
+    made = [row for _, row in read(run.journal) if isinstance(row, Step)]
+    assert [(s.step, s.skipped) for s in made] == [(1, False), (2, False), *((n, True) for n in (3, 4, 5, 1, 2, 3))]
+    assert [s.first_row for s in made] == [0, 8, 16, 24, 32, 40, 48, 56]
+    assert len([n for n in rows(run, Note) if n.message == "the update was not made: loss is not finite"]) == 6
     assert all(torch.isfinite(t).all() for t in newest(run).model.values())
 
 

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuday.core.errors import EnvironmentFault
+from gpuday.core.errors import EnvironmentFault, UsageError
 from gpuday.train.parallel import Ranks, buckets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +25,7 @@ import json, sys, time
 import torch
 from gpuday.core.errors import EnvironmentFault, Interrupted
 from gpuday.train import parallel
+from gpuday.train.signals import Leave
 
 ranks = parallel.Ranks.of_environment()
 parallel.BUCKET_BYTES = 64
@@ -49,6 +50,17 @@ try:
             told["attempt"] = ranks.attempt(full)
         except parallel.TooLarge:
             told["attempt"] = "too large"
+
+        def torn():
+            if ranks.rank == 1:
+                raise torch.OutOfMemoryError("out of memory")
+            if ranks.rank == 2:
+                raise Leave("SIGUSR1")
+
+        try:
+            told["torn"] = ranks.attempt(torn)
+        except Leave as leave:
+            told["torn"] = leave.signal
         told["another attempt"] = ranks.attempt(lambda: None if ranks.leads else ranks.rank)
         told["total"] = ranks.total([0.1, 2.0**40 + ranks.rank])
 
@@ -133,6 +145,11 @@ def test_memory_that_runs_out_on_one_rank_is_known_to_all(told: Told) -> None:
     assert [rank["another attempt"] for rank in told[0]] == [None, 1, 2]
 
 
+def test_a_signal_that_one_rank_met_lets_all_leave_by_it(told: Told) -> None:
+    """Although memory ran out on another at the same time, and the third could have gone on."""
+    assert [rank["torn"] for rank in told[0]] == ["SIGUSR1"] * SIZE
+
+
 def test_totals_are_in_double_precision(told: Told) -> None:
     """Above 2^24, where fp32 has no odd numbers left."""
     assert [rank["total"] for rank in told[0]] == [[pytest.approx(0.3, rel=1e-15), 3 * 2.0**40 + 3]] * SIZE
@@ -153,6 +170,87 @@ def test_weights_that_differ_are_found_by_all(told: Told) -> None:
 def test_nobody_leaves_before_the_last_has_written(told: Told) -> None:
     """After a signal too: the launcher ends everybody once one is gone."""
     assert told[1][3:] == ["lead left", "out", "out", "out"]
+
+
+# Three ranks as forks of one process, which pays for torch once; the test keeps the store, as a launcher does.
+FAULTS = """
+import json, os, signal, sys, time
+import torch
+from gpuday.core.errors import DataError
+from gpuday.train.parallel import Ranks
+
+scene, (told, left) = sys.argv[1], os.pipe()
+
+def act(ranks):
+    if scene == "killed":
+        if ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if ranks.rank == 2:  # comes to the collective when rank 0 has left it
+            os.read(told, 1)
+        return ranks.largest(0.0)
+    def read():
+        raise DataError("the corpus is not there")
+    return ranks.lead_first(read, lambda: None)
+
+def rank(number):
+    os.environ.update(RANK=str(number), LOCAL_RANK=str(number))
+    ranks, began, seen = Ranks.of_environment(), time.monotonic(), {"rank": number}
+    try:
+        with ranks.joined(torch.device("cpu")):
+            began = time.monotonic()
+            act(ranks)
+    except Exception as error:
+        seen |= {"error": type(error).__name__, "what": str(error), "told": getattr(error, "told", None)}
+    line = json.dumps(seen | {"seconds": time.monotonic() - began})
+    os.write(1, line.encode() + b"\\n")  # at once: the others print too
+
+children = []
+for number in range(3):
+    children.append(os.fork())
+    if not children[-1]:
+        rank(number)
+        os._exit(0)
+os.waitpid(children[0], 0)
+os.write(left, b"0")
+for child in children[1:]:
+    os.waitpid(child, 0)
+print(json.dumps(children))
+"""
+
+
+def faults(scene: str) -> tuple[dict[int, dict[str, Any]], list[int]]:
+    """What each rank that lived saw, by rank; and the process ids of all."""
+    store: Any = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {"WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    ended = subprocess.run(
+        [sys.executable, "-c", FAULTS, scene],
+        env={**os.environ, **shared, "PYTHONPATH": str(ROOT / "src"), "TORCHELASTIC_USE_AGENT_STORE": "True"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    *seen, pids = [json.loads(line) for line in ended.stdout.splitlines()]
+    return {row["rank"]: row for row in seen}, pids
+
+
+def test_a_rank_that_is_killed_is_named_by_the_others_and_said_by_one() -> None:
+    """By the one that hears it when another survivor has left, too: that one is not taken for dead."""
+    seen, pids = faults("killed")
+    assert sorted(seen) == [0, 2]
+    assert [seen[rank]["error"] for rank in (0, 2)] == ["RankGone"] * 2
+    assert all(f"rank 1 (process {pids[1]} on {socket.gethostname()}) is gone" in row["what"] for row in seen.values())
+    assert [seen[rank]["told"] for rank in (0, 2)] == [False, True]
+
+
+def test_a_rank_that_leaves_by_a_fault_of_the_users_ends_the_others_soon() -> None:
+    """They wait for rank 0 to prepare, for two days if need be, and leave within seconds; one message, the user's."""
+    seen, _ = faults("prepare")
+    assert (seen[0]["error"], seen[0]["what"]) == ("DataError", "the corpus is not there")
+    for rank in (1, 2):
+        assert (seen[rank]["error"], seen[rank]["told"]) == ("RankGone", True)
+        assert "left by a fault of" in seen[rank]["what"]
+        assert seen[rank]["seconds"] < 60
 
 
 def test_a_rank_alone_talks_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,3 +298,29 @@ def test_buckets_keep_order_and_limit(sizes: list[int], most: int) -> None:
     bytes_of = [sum(t.nbytes for t in bucket) for bucket in made]
     assert all(b <= most or len(bucket) == 1 for b, bucket in zip(bytes_of, made, strict=True))
     assert all(b + after[0].nbytes > most for b, after in zip(bytes_of, made[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"RANK": "one"},
+        {"RANK": "-1"},
+        {"RANK": "1"},
+        {"WORLD_SIZE": "0"},
+        {"WORLD_SIZE": ""},
+        {"LOCAL_RANK": "-2"},
+        {"WORLD_SIZE": "2"},
+        {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"},
+        {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "x"},
+    ],
+)
+def test_what_torchrun_never_says_is_refused(told: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank without others would wait for them, and one that does not lead would train without end."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert (Ranks.of_environment().rank, Ranks.of_environment().size) == (0, 1)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError) as caught:
+        Ranks.of_environment()
+    assert "torchrun" in caught.value.fix

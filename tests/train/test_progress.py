@@ -14,6 +14,30 @@ def test_progress_survives_json() -> None:
     assert Progress(**json.loads(json.dumps(dataclasses.asdict(progress)))) == progress
 
 
+def test_a_step_that_was_made_counts_and_measures_the_next() -> None:
+    """Sixteen losses and norms at most, the latest; the count of left out updates begins anew."""
+    progress = Progress(skipped=2)
+    for i in range(20):
+        progress = progress.after(
+            rows=8, tokens=256, flops=1e6, loss=float(i), norm=2.0 * i, skipped=False, compilations=3
+        )
+    assert (progress.step, progress.position, progress.tokens, progress.flops) == (20, 160, 5120, 2e7)
+    assert (progress.skipped, progress.compilations) == (0, 3)
+    assert progress.losses == [float(i) for i in range(4, 20)]
+    assert progress.norms == [2.0 * i for i in range(4, 20)]
+
+
+def test_a_step_that_was_left_out_counts_and_measures_nothing() -> None:
+    """Its rows were read; what is usual stays what it was."""
+    before = Progress(step=4, position=32, tokens=1024, flops=4.0, losses=[1.0], norms=[2.0])
+    after = before.after(
+        rows=8, tokens=256, flops=1.0, loss=float("nan"), norm=float("inf"), skipped=True, compilations=0
+    )
+    wanted = {"step": 5, "position": 40, "tokens": 1280, "flops": 5.0, "skipped": 1}
+    assert after == dataclasses.replace(before, **wanted)
+    assert Progress(**json.loads(json.dumps(dataclasses.asdict(after), allow_nan=False))) == after
+
+
 def test_pace_survives_json() -> None:
     """Seconds come back to the bit."""
     pace = Pace(look_seconds=0.1, row_seconds=1e-3 / 3, compile_seconds=31.7)

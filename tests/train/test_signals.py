@@ -1,11 +1,26 @@
-"""Signals: the first one asks for an end, the second one insists, and the handlers of before come back."""
+"""Signals: the first one asks for an end, at once where that is allowed, and the handlers of before come back."""
 
 import os
 import signal
+import time
+from collections.abc import Iterator
 
 import pytest
 
-from gpuday.train.signals import WATCHED, Signals
+from gpuday.train import signals as module
+from gpuday.train.signals import GRACE, SAME, SAVE_GRACE, WATCHED, Leave, Signals, Stake, obeyed
+
+
+@pytest.fixture(autouse=True)
+def terminal() -> Iterator[None]:
+    """SIGHUP as where the tests were started from a terminal, not by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
@@ -18,14 +33,26 @@ def test_a_watched_signal_is_kept_by_name(number: signal.Signals) -> None:
         assert signals.received == number.name
 
 
-def test_a_second_signal_does_not_wait() -> None:
-    """Whoever asks twice wants out now; the first is still the one that is told."""
+def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks again after a second wants out now; the first is still the one that is told."""
+    monkeypatch.setattr(module, "SAME", -1.0)  # the second is over at once
     with pytest.raises(KeyboardInterrupt), Signals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.received == "SIGTERM"
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("the second signal was passed over")
     assert signals.received == "SIGTERM"
+
+
+def test_two_signals_at_once_are_one_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timeout` sends one to the process and one to its group; that must not cost the save."""
+    monkeypatch.setattr(module, "SAME", 3600.0)  # however slow this machine is
+    with Signals() as signals:
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+    assert signals.received == "SIGTERM"
+    assert 0 < SAME <= 2
 
 
 def test_handlers_are_put_back_even_after_a_fault() -> None:
@@ -35,3 +62,89 @@ def test_handlers_are_put_back_even_after_a_fault() -> None:
         assert all(signal.getsignal(n) != before[n] for n in WATCHED)
         raise ZeroDivisionError
     assert {number: signal.getsignal(number) for number in WATCHED} == before
+
+
+def test_a_run_that_is_to_outlive_its_terminal_does() -> None:
+    """`nohup gpuday run` is started with SIGHUP ignored, and it stays so; the other signals are obeyed."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert set(obeyed()) == set(WATCHED) - {signal.SIGHUP}
+    with Signals() as signals:
+        send(signal.SIGHUP)
+        assert signals.received == ""
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", WATCHED)
+def test_a_signal_tears_an_interruptible_block_away(number: signal.Signals) -> None:
+    """Where it stands, as Leave with the signal's name, which no `except Exception` stops."""
+    reached = []
+    with Signals() as signals, pytest.raises(Leave) as caught, signals.interruptible():
+        try:
+            send(number)
+        except Exception:  # noqa: BLE001 - as compilers do
+            reached.append("swallowed")
+        reached.append("behind")
+    assert caught.value.signal == number.name
+    assert reached == []
+
+
+def test_a_block_is_not_entered_after_a_signal() -> None:
+    """One that came between two blocks is met at the next."""
+    with Signals() as signals:
+        send(signal.SIGUSR1)
+        for _ in range(2):
+            with pytest.raises(Leave, match="SIGUSR1"), signals.interruptible():
+                pytest.fail("the block was entered")
+
+
+def test_outside_of_a_block_nothing_is_torn_away() -> None:
+    """An update or a save is made to its end, also behind a block that was entered and left."""
+    with Signals() as signals:
+        with signals.interruptible():
+            pass
+        send(signal.SIGTERM)
+        assert signals.received == "SIGTERM"
+
+
+@pytest.mark.parametrize("become", [None, ImportError("initialization failed"), MemoryError()])
+def test_a_block_that_was_met_ends_in_leave_whatever_became_of_it(become: Exception | None) -> None:
+    """Destructors swallow exceptions, and the start of a native module makes an ImportError of them."""
+    with Signals() as signals, pytest.raises(Leave, match="SIGTERM"), signals.interruptible():
+        try:
+            send(signal.SIGTERM)
+        except BaseException:  # noqa: BLE001
+            pass
+        if become:
+            raise become
+
+
+def test_a_fault_in_a_block_that_no_signal_met_is_itself() -> None:
+    """Also after an earlier block that was torn away."""
+    with Signals() as signals:
+        with pytest.raises(ZeroDivisionError), signals.interruptible():
+            raise ZeroDivisionError
+        with pytest.raises(Leave), signals.interruptible():
+            send(signal.SIGTERM)
+        signals.received = ""
+        with pytest.raises(ZeroDivisionError), signals.interruptible():
+            raise ZeroDivisionError
+
+
+def test_a_process_without_work_at_stake_is_ended_soon() -> None:
+    """Some seconds after it was asked to leave, or after its last save, if that was later."""
+    stake = Stake()
+    assert stake.deadline(100.0) == 100.0 + GRACE
+    stake.release()
+    later = time.monotonic()
+    assert stake.deadline(later - 60.0) == stake.since + GRACE <= later + GRACE
+    assert GRACE < 5
+
+
+def test_a_process_with_work_at_stake_has_time_to_save_it() -> None:
+    """Two minutes, the longest notice of a cloud; after the save it has seconds again."""
+    stake = Stake()
+    stake.hold()
+    assert stake.deadline(100.0) == 100.0 + SAVE_GRACE
+    assert SAVE_GRACE >= 120
+    stake.release()
+    assert stake.deadline(100.0) == stake.since + GRACE

@@ -1,5 +1,7 @@
 """A step: many micro-batches are one batch, gradients are clipped once, and what is not finite changes nothing."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +21,7 @@ from gpuday.schedules.constant import Constant
 from gpuday.schedules.ramp import Ramp
 from gpuday.train.parallel import Ranks, TooLarge
 from gpuday.train.parameters import named_parameters
+from gpuday.train.signals import Leave, Signals
 from gpuday.train.step import MaskLevels, Outcome, take_step
 
 MakeBatches = Callable[..., Any]
@@ -229,6 +232,48 @@ def test_memory_that_runs_out_between_the_last_micro_batch_and_the_update_touche
         assert stepper.seen == []
         assert learner.w.grad is None
         assert learner.w.tolist() == [1.0, 2.0]
+
+
+def test_a_signal_between_two_micro_batches_touches_nothing() -> None:
+    """It is met where the next would be computed: the optimizer is not asked, and the gradients are given back."""
+    learner, computed = Bowl(), []
+    stepper = Watching(learner)
+
+    def microbatches() -> Iterator[dict[str, Tensor]]:
+        for i in range(100):
+            computed.append(i)
+            if i == 3:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            yield {"slope": torch.tensor((1.0, 2.0))}
+
+    with Signals() as signals, pytest.raises(Leave, match="SIGUSR1"):
+        take_step(
+            learner, stepper, microbatches,
+            multiplier=1.0, clip=0.0, ranks=Ranks(), interruptible=signals.interruptible,
+        )  # fmt: skip
+    assert computed == [0, 1, 2, 3]
+    assert stepper.seen == []
+    assert learner.w.grad is None
+    assert learner.w.tolist() == [1.0, 2.0]
+
+
+def test_a_signal_in_the_update_waits_for_its_end() -> None:
+    """Also where the optimizer asks for the gradients anew: weights have moved by then."""
+
+    class Asked(Watching):
+        def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().step(multiplier, closure)
+
+    learner = Bowl()
+    stepper = Asked(learner, ask_again=True)
+    with Signals() as signals:
+        take_step(
+            learner, stepper, slopes((1, 2)),
+            multiplier=1.0, clip=0.0, ranks=Ranks(), interruptible=signals.interruptible,
+        )  # fmt: skip
+        assert signals.received == "SIGTERM"
+    assert stepper.seen == [(1.0, [1.0, 2.0])]
 
 
 def test_memory_that_runs_out_in_the_update_is_an_error_of_its_own() -> None:

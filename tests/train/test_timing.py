@@ -75,14 +75,14 @@ def test_nothing_is_done_twice_after_one_step() -> None:
 )
 def test_a_step_is_made_where_there_is_time(used: float, compiles: bool, wanted: str) -> None:
     """Ten rows at a second each: half of them must fit; and all of them with the 40 s that compiling takes."""
-    timed, watch = timing(pace=Pace(row_seconds=1.0, compile_seconds=40.0), every=2.0, save=1e3)
+    timed, watch = timing(pace=Pace(row_seconds=1.0, compile_seconds=40.0), every=1.0, save=1e3)
     watch.seconds = used
     assert following(timed, 5, compiles=compiles) == wanted
 
 
 def test_the_end_is_kept_back() -> None:
     """A full look of 20 s and the median of saves of 1, 2 and 9 s: the last step begins 22 s before the deadline."""
-    timed, watch = timing(every=2.0, save=1e3)
+    timed, watch = timing(every=1.0, save=1e3)
     timed.looked(0, 20.0)
     for seconds in (1.0, 9.0, 2.0):
         timed.saved(0, seconds)
@@ -101,3 +101,24 @@ def test_the_pace_is_that_of_the_latest_steps() -> None:
         timed.stepped(20.0, rows=10, compiled=False)
     timed.stepped(50.0, rows=10, compiled=True)
     assert timed.pace == Pace(row_seconds=2.0, compile_seconds=50.0)
+
+
+def test_doubtful_weights_are_not_saved_for_the_time_being() -> None:
+    """The save comes with the first update that could be made again."""
+    timed, watch = timing(every=1.0, save=30.0)
+    watch.seconds = 31.0
+    assert timed.next(1, 0.31, rows=10, compiles=False, doubtful=True) == "step"
+    assert timed.next(1, 0.31, rows=10, compiles=False) == "save"
+
+
+def test_a_run_that_went_back_looks_again_after_its_share_of_the_budget() -> None:
+    """As one that was resumed at that step; else no look would come before it has passed the step of the last one."""
+    timed, watch = timing(save=1000.0)
+    watch.seconds = 10.0
+    timed.looked(5, 0.0)
+    watch.seconds = 12.0
+    timed.went_back(2)
+    watch.seconds = 21.0
+    assert following(timed, 4) == "step"
+    watch.seconds = 22.0
+    assert following(timed, 4) == "look"

@@ -1,16 +1,17 @@
 """The command line. Commands are imported when they are called, so that `gpuday --help` never loads torch."""
 
+import contextlib
 import errno
+import importlib
 import os
-import signal
 import sys
-import threading
 
 from cyclopts import App, CycloptsError
 
 from gpuday import __version__
+from gpuday.cli.leaving import Leaving, leads
 from gpuday.cli.screen import show_error
-from gpuday.core.errors import DONE, EnvironmentFault, FitError, GpudayError, Interrupted, UsageError
+from gpuday.core.errors import DONE, EnvironmentFault, FitError, GpudayError, UsageError
 
 app = App(
     name="gpuday",
@@ -26,43 +27,57 @@ COMMANDS = {
     "evaluate": "Score a trained run: held-out words, fill-mask samples, downstream tasks.",
     "export": "Write a trained run as a Hugging Face folder, with its parity checked.",
     "report": "Write a run's report.html.",
+    "replay": "Make a finished run's steps again, and compare the weights to the bit.",
     "list": "Runs in a folder; or, given a kind, the parts, presets and sizes there are.",
     "show": "The recipe of a preset, or the record of a run.",
     "doctor": "What this machine has and can do, and what to mend before a run.",
 }
 for _name, _help in COMMANDS.items():
-    _module = {"run": "run", "prepare": "run", "train": "run", "doctor": "doctor"}.get(_name, "rooms")
+    _module = {"run": "run", "prepare": "run", "train": "run", "doctor": "doctor", "replay": "replay"}.get(
+        _name, "rooms"
+    )
     app.command(f"gpuday.cli.{_module}:{_name}_command", name=_name, help=_help)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: runs a command, shows an error for people, exits with the documented code."""
+    """Entry point: runs a command, shows an error for people, exits with the documented code.
+
+    Without `arguments` they are those of this process, which then ends with the command whatever a signal meets.
+    """
     tokens = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in tokens
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # training puts its own in place of it
+    leaving = Leaving(tokens, owns=arguments is None)
     try:
-        app(tokens, print_error=True, exit_on_error=False)
-    except CycloptsError:
-        sys.exit(UsageError.exit_code)  # the message stands on the screen already
+        with leaving:
+            code = _call(tokens)
+    except (Exception, KeyboardInterrupt) as error:
+        interruption = leaving.error(error)
+        if "--debug" in tokens and interruption is None:
+            raise
+        known = interruption or _for_people(error)
+        if leaving.tells() and (interruption is None or leads()):
+            with contextlib.suppress(OSError):  # the terminal went away, which may be why this ends
+                show_error(known)
+        code = known.exit_code
+    leaving.end(code)
+
+
+def _call(tokens: list[str]) -> int:
+    """Run a command; its exit code, where it raises no error."""
+    try:
+        app(tokens, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        usage = importlib.import_module("gpuday.cli.usage")  # loads torch, which `--help` does without
+        show_error(usage.explain(error))
+        return UsageError.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: no traceback at exit
-        sys.exit(DONE)
-    except (Exception, KeyboardInterrupt) as error:
-        if debug:
-            raise
-        known = _for_people(error)
-        show_error(known)
-        sys.exit(known.exit_code)
-    sys.exit(DONE)
+    return DONE
 
 
 def _for_people(error: BaseException) -> GpudayError:
     """The error as one that names its fix, with the exit code of its kind."""
     if isinstance(error, GpudayError):
         return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("stopped", fix="give the same command again to go on from what is on disk")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
         return EnvironmentFault(
             f"{error.filename or 'a file'} cannot be written: {error.strerror}",

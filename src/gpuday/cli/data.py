@@ -2,9 +2,11 @@
 
 Tokenizer, manifest, dropped documents and held-out text are copied, so that a finished run is whole when the cache is
 cleared or the folder moves to another machine. `train.tok` is a link. When a run resumes and the link is dead, the
-tokens are made again with the run's own tokenizer and must come out the same.
+tokens are made again with the run's own tokenizer and must come out the same. So it is with whatever is damaged: it is set
+aside under a name that says why.
 """
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -12,8 +14,10 @@ from pathlib import Path
 
 from gpuday.cli.screen import Screen
 from gpuday.core.errors import DataError
-from gpuday.core.rundir import RunDir, fsync_folder, read_json
-from gpuday.data.prepare import PreparedData, prepare
+from gpuday.core.rundir import RunDir, fsync_folder, set_aside
+from gpuday.core.sealed import DamagedFile, digest, read_sealed
+from gpuday.data.prepare import DataConfig, prepare
+from gpuday.data.prepared import INDEXES, MANIFEST, PreparedData, set_aside_damaged
 from gpuday.recipe import Recipe
 
 OWN_FILES = ("tokenizer.json", "manifest.json", "drops.json")
@@ -22,16 +26,106 @@ TOKENS, INDEX = "train.tok", "train.index.json"
 
 
 def run_data(recipe: Recipe, run: RunDir, cache: Path, screen: Screen) -> PreparedData:
-    """The run's data, opened; prepared first if the run has none."""
+    """The run's data, opened; prepared first if the run has none, and made again where a file is damaged."""
+    _finish_exchange(run)
     if not run.data.exists():
-        _adopt(prepare(recipe.data, cache, progress=screen.tell), run)
+        os.replace(_copied(prepare(recipe.data, cache, progress=screen.tell), run), run.data)
+        fsync_folder(run.root)
     elif not (run.data / TOKENS).exists():
         _restore_tokens(recipe, run, cache, screen)
+    try:
+        return PreparedData.open(run.data)
+    except DamagedFile as damage:
+        return _make_again(recipe, run, cache, screen, damage)
+
+
+def whole_data(data: PreparedData, recipe: Recipe, run: RunDir, cache: Path, screen: Screen) -> PreparedData:
+    """The run's data after every byte of it was read; made again where one is not what was written.
+
+    Raises DataError when it does not come out the same.
+    """
+    try:
+        data.verify()
+    except DamagedFile as damage:
+        data = _make_again(recipe, run, cache, screen, damage)
+        data.verify()
+    return data
+
+
+def _make_again(recipe: Recipe, run: RunDir, cache: Path, screen: Screen, damage: DamagedFile) -> PreparedData:
+    """Put data in place that is to the byte what the run began with, from the cache or made anew; what was there is set
+    aside. Raises DataError where it cannot be had, or where nothing whole says any more what it was."""
+    screen.tell("notice", message=f"{damage.what}; the data of the run is taken from the cache again, or made again")
+    stored = (run.data / TOKENS).resolve().parent
+    if stored.is_dir():
+        set_aside_damaged(stored, screen.tell)
+    known, fault = _known(run.data), damage.what
+    if INDEXES[0] in known or not run.checkpoints.exists():
+        for config in _ways(recipe, run):
+            try:
+                data = prepare(config, cache, progress=screen.tell)
+            except DataError as error:
+                fault = error.what
+                continue
+            files = data.manifest["files"]
+            if all(files[name] == checksum for name, checksum in known.items()):
+                return _exchange(data, run, damage)
+            fault = "the corpus no longer gives the tokens that the run began with"
+    else:
+        fault = f"nothing whole says which tokens the run began with ({fault})"
+    raise DataError(
+        f"the data of the run is damaged and cannot be made again: {fault}",
+        where=str(damage.path),
+        fix="restore the file or the corpus, or begin another run with --out; the checkpoints are intact",
+    )
+
+
+def _ways(recipe: Recipe, run: RunDir) -> list[DataConfig]:
+    """How the data may come out the same: as it was made, and with the run's own tokenizer. WordPiece training does not
+    give the same file twice."""
+    own = dataclasses.replace(recipe.data, tokenizer=os.fspath(run.data / "tokenizer.json"))
+    return [recipe.data, own] if recipe.data.tokenizer == "bpe" else [own, recipe.data]
+
+
+def _known(folder: Path) -> dict[str, str]:
+    """Checksums of the indexes that the run began with, as far as a whole file still says them."""
+    with contextlib.suppress(DamagedFile, KeyError, TypeError):
+        files = read_sealed(folder / MANIFEST)["files"]
+        return {name: str(files[name]) for name in INDEXES}
+    known = {}
+    for name in INDEXES:
+        with contextlib.suppress(DamagedFile):
+            path = folder / (INDEX if name == INDEXES[0] else name)
+            read_sealed(path)
+            known[name] = digest(path.read_bytes())
+    return known
+
+
+def _exchange(data: PreparedData, run: RunDir, damage: DamagedFile) -> PreparedData:
+    """Put the data in the place of what the run has. A kill in between is made good by `_finish_exchange`."""
+    os.replace(_copied(data, run), _waiting(run))
+    set_aside(run.data, damage.path.name)
+    _finish_exchange(run)
     return PreparedData.open(run.data)
 
 
-def _adopt(data: PreparedData, run: RunDir) -> None:
-    """Copy and link prepared data into the run; the folder appears whole."""
+def _finish_exchange(run: RunDir) -> None:
+    """Whole data that waits beside the run's takes its place where that was set aside, and goes where it was not."""
+    if not _waiting(run).exists():
+        return
+    if run.data.exists():
+        shutil.rmtree(_waiting(run))
+    else:
+        os.replace(_waiting(run), run.data)
+        fsync_folder(run.root)
+
+
+def _waiting(run: RunDir) -> Path:
+    return run.data.with_name(f".{run.data.name}.again")
+
+
+def _copied(data: PreparedData, run: RunDir) -> Path:
+    """A temporary folder in the run with prepared data, copied and linked; it becomes the run's by a rename."""
     building = run.data.with_name(f".{run.data.name}.{os.getpid()}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -41,8 +135,7 @@ def _adopt(data: PreparedData, run: RunDir) -> None:
         shutil.copytree(data.folder / name, building / name)
     shutil.copyfile(data.folder / TOKENS / "index.json", building / INDEX)
     (building / TOKENS).symlink_to(os.path.abspath(data.folder / TOKENS), target_is_directory=True)
-    os.replace(building, run.data)
-    fsync_folder(run.root)
+    return building
 
 
 def _restore_tokens(recipe: Recipe, run: RunDir, cache: Path, screen: Screen) -> None:
@@ -50,7 +143,7 @@ def _restore_tokens(recipe: Recipe, run: RunDir, cache: Path, screen: Screen) ->
     screen.tell("notice", message="the prepared tokens are gone from the cache; they are made again")
     own = dataclasses.replace(recipe.data, tokenizer=os.fspath(run.data / "tokenizer.json"))
     data = prepare(own, cache, progress=screen.tell)
-    if read_json(data.folder / TOKENS / "index.json") != read_json(run.data / INDEX):
+    if data.manifest["files"][INDEXES[0]] != _known(run.data).get(INDEXES[0]):
         raise DataError(
             "the corpus no longer gives the tokens that the run began with",
             where=str(run.root),

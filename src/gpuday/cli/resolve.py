@@ -1,22 +1,33 @@
 """From preset and flags to a recipe and its run directory."""
 
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gpuday import presets
+from gpuday.cli import habits
 from gpuday.cli.flags import Flags
 from gpuday.cli.screen import Screen
 from gpuday.core import config, parts
 from gpuday.core.clock import Budget
-from gpuday.core.errors import UsageError
+from gpuday.core.errors import GpudayError, UsageError, did_you_mean
 from gpuday.core.rundir import RunDir, check_name, read_json, write_json
-from gpuday.presets.sizes import auto_size, find_size
+from gpuday.core.spelling import closest
+from gpuday.data.corpus import parse_source
+from gpuday.presets.sizes import SIZES, auto_size, find_size
 from gpuday.recipe import KINDS, Recipe
+from gpuday.train.assemble import make_learner
 from gpuday.train.device import pick_device
 from gpuday.train.trained import load_recipe
 
 DEFAULT_BUDGET = "24h"
 DEFAULT_PRESET = "modern"
+TOP_KEYS = [field.name for field in dataclasses.fields(Recipe)]
 
 
 def know_parts(files: tuple[Path, ...], screen: Screen) -> None:
@@ -33,34 +44,79 @@ def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
         tables = config.read_toml(Path(preset))
         name = tables.pop("base", None)
         if not isinstance(name, str):
-            raise UsageError(f"{preset} names no base", fix=f'begin it with base = "{DEFAULT_PRESET}"')
+            near = next((key for key in tables if key not in TOP_KEYS and closest(key, ["base"])), "")
+            meant = f"write base instead of {near}" if near else f'begin it with base = "{DEFAULT_PRESET}"'
+            raise UsageError(f"{preset} names no base", where=preset, fix=meant)
     else:
-        name = preset or DEFAULT_PRESET
-    make = presets.find(name)
-    text = flags.budget or tables.pop("budget", None) or DEFAULT_BUDGET
-    tables.pop("budget", None)  # the flag wins over the file
-    budget = Budget.parse(text) if isinstance(text, str) else config.from_dict(Budget, text, where="budget")
-    size = flags.size or tables.pop("size", None) or "auto"
-    tables.pop("size", None)
+        name = DEFAULT_PRESET if preset is None else preset
+    make = _find_preset(name, preset, in_file=name is not preset and preset is not None)
+    wanted = tables.pop("budget", DEFAULT_BUDGET)
+    text = wanted if flags.budget is None else flags.budget
+    budget = config.from_dict(Budget, text, where="budget") if isinstance(text, dict) else Budget.parse(str(text))
+    wanted = str(tables.pop("size", "auto"))
+    size = wanted if flags.size is None else flags.size
     chosen = preset is None or size == "auto"
     device = pick_device().type
     size = auto_size(device, budget) if size == "auto" else size
     find_size(size)  # an unknown one is refused before anything is announced
     if chosen:
         screen.tell("choice", preset=name, size=size, reason=f"for a budget of {text} on {device}")
-    recipe = config.merge(make(size, budget), tables)
+    with _at(str(preset)):
+        recipe = config.merge(make(size, budget), tables)
     for key, value in _flagged(flags):
         recipe = config.replace_at(recipe, key, value)
     for item in flags.set:
         key, equals, value = item.partition("=")
         if not equals:
             raise UsageError(f"{item!r} is not key=value", where="--set", fix="for example --set optimizer.lr=1e-3")
-        if key.strip() in ("preset", "size"):
+        if key.strip() in ("preset", "size", "budget"):
+            asked = {"preset": "as the preset argument", "size": f"by --size {value}", "budget": f"by --budget {value}"}
             raise UsageError(
-                f"{key.strip()} is a name, not a value", where="--set", fix="choose it by the preset argument or --size"
+                f"{key.strip()} is a name, not a value", where="--set", fix=f"choose it {asked[key.strip()]}"
             )
-        recipe = config.replace_at(recipe, key.strip(), config.parse_value(value.strip()))
+        with _at(f"--set {item}"):
+            recipe = config.replace_at(recipe, key.strip(), config.parse_value(value.strip()))
     return recipe
+
+
+def _find_preset(name: str, given: str | None, *, in_file: bool) -> presets.Preset:
+    """The preset of a name; a path, a size or a budget in its place is told from a misspelt one."""
+    try:
+        return presets.find(name)
+    except UsageError as error:
+        if in_file:
+            error.where = f"base, in {given}"
+        elif there := misplaced(name):
+            error.fix = there
+        elif Path(name).is_dir():
+            error.fix = f"{name} is a folder; to go on with a run, give the command that began it"
+        elif near := closest(name.strip(), [f for f in os.listdir() if f.endswith(".toml")]):
+            error.fix = did_you_mean([repr(f) for f in near])
+        raise
+
+
+def misplaced(word: str) -> str:
+    """The flag that a word without one belongs to: `nano` to --size, `10m` to --budget; empty for any other."""
+    if word in (*SIZES, "auto"):
+        return f"write --size {word}"
+    try:
+        Budget.parse(word)
+    except UsageError:
+        return ""
+    return f"write --budget {word}"
+
+
+@contextlib.contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Errors about keys and values also say in which file, or in which --set, they stand."""
+    try:
+        yield
+    except config.UnknownKey as error:
+        fix = error.fix if error.guessed else habits.key_meant(error.key) or error.fix
+        raise UsageError(error.what, where=place, fix=fix) from error
+    except UsageError as error:
+        error.where = error.where or place
+        raise
 
 
 def resolve_run(recipe: Recipe, flags: Flags) -> RunDir:
@@ -71,8 +127,12 @@ def resolve_run(recipe: Recipe, flags: Flags) -> RunDir:
         root = Path("runs") / check_name(f"{recipe.preset}-{recipe.size}-{amount}-{fingerprint[:8]}".replace("+", ""))
     else:
         root = flags.out
-        check_name(root.name)
+        with _at("--out"):
+            check_name(root.name or str(root))
+        _refuse_others(root)
     for source in (*recipe.data.corpus, *recipe.data.heldout):
+        with _at("--corpus, --heldout"):
+            parse_source(source)
         if Path(source).is_dir() and (
             root.resolve() == Path(source).resolve() or Path(source).resolve() in root.resolve().parents
         ):
@@ -82,16 +142,38 @@ def resolve_run(recipe: Recipe, flags: Flags) -> RunDir:
                 fix="give a folder outside of the corpus",
             )
     run = RunDir(root)
-    if run.recipe.exists():
+    there = None
+    with contextlib.suppress(GpudayError):  # what is gone or damaged is mended from the checkpoints, behind the lock
         there = load_recipe(run)
-        if rows := config.differences(there, recipe):
-            shown = "; ".join(f"{key}: {old!r} there, {new!r} asked" for key, old, new in rows[:8])
-            raise UsageError(
-                f"{root} holds a run of another recipe: {shown}",
-                where="--out",
-                fix="give another --out, or the same flags",
-            )
+    if there is not None and (rows := config.differences(there, recipe)):
+        shown = "; ".join(f"{key}: {old!r} there, {new!r} asked" for key, old, new in rows[:8])
+        raise UsageError(
+            f"{root} holds a run of another recipe: {shown}",
+            where="--out",
+            fix="give another --out, or the same flags",
+        )
     return run
+
+
+def _refuse_others(root: Path) -> None:
+    """A folder that holds something else is no run's: neither should write between the other's files."""
+    run = RunDir(root)
+    if run.recipe.exists() or not root.is_dir():
+        return
+    files = (run.environment, run.journal, run.fit, run.heartbeat, run.summary, run.report)
+    own = {*files, run.data, run.checkpoints, run.model, run.scores}
+    if others := sorted(p.name for p in root.iterdir() if p not in own and not p.name.startswith(".")):
+        raise UsageError(
+            f"{root} holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, which is no run's",
+            where="--out",
+            fix=f"give a folder of its own, such as {root / 'run'}",
+        )
+
+
+def check_model(recipe: Recipe) -> None:
+    """Make the model without memory, so that widths that do not go together are found before anything is spent."""
+    with torch.device("meta"), _at("model"):
+        make_learner(recipe, vocab=recipe.data.vocab)
 
 
 def claim_run(run: RunDir, recipe: Recipe, environment: dict[str, Any]) -> None:

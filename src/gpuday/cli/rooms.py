@@ -1,6 +1,5 @@
 """The rooms after training, one by one: evaluate, export, report; and the commands that only look."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from gpuday.cli.flags import Flags, Output, TaskFlags
 from gpuday.cli.resolve import know_parts, resolve_recipe
 from gpuday.cli.screen import Screen
 from gpuday.core import config, parts
+from gpuday.core.absent import why_absent
 from gpuday.core.errors import DataError, UsageError, nearest
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.evaluate.fill_mask import samples
@@ -90,7 +90,8 @@ def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # n
             screen.table("runs", [])
         else:
             known = [*KINDS, "parts", "presets", "sizes", "runs"]
-            raise UsageError(f"{what!r} is neither a folder nor a kind", where="list", fix=nearest(what, known))
+            fix = why_absent(what) if "/" in what and not Path(what).exists() else nearest(what, known)
+            raise UsageError(f"{what!r} is neither a folder nor a kind", where="list", fix=fix)
 
 
 def show_command(what: str, *, flags: Flags = Flags()) -> None:  # noqa: B008
@@ -103,30 +104,38 @@ def show_command(what: str, *, flags: Flags = Flags()) -> None:  # noqa: B008
     """
     with Screen(as_json=flags.json) as screen:
         if "/" in what and not Path(what).exists():
-            raise DataError(
-                f"{what} is not there", where="WHAT", fix="give a preset's name, a TOML file or a run's folder"
-            )
+            fix = f"{why_absent(what)}; a preset's name, a TOML file or a run's folder is shown"
+            raise DataError(f"{what} is not there", where="WHAT", fix=fix)
         record = show_run(Path(what)) if Path(what).is_dir() else config.to_dict(resolve_recipe(what, flags, screen))
-        screen.console.print_json(json.dumps(record, default=str))
+        screen.document(record)
 
 
 def _existing(run: Path, output: Output, screen: Screen) -> RunDir:
     """A run directory that is there, with the user's own parts known; no folder is made for a misspelt name."""
     know_parts(output.part, screen)
     if not RunDir(run).recipe.exists():
-        raise DataError(
-            f"{run} is not a run directory", where="RUN", fix="give the folder of a run; see gpuday list runs"
-        )
+        raise DataError(f"{run} is not a run directory", where="RUN", fix=_run_meant(run))
     return RunDir(run)
+
+
+def _run_meant(run: Path) -> str:
+    """Where the run that was meant may be: below this folder, in runs/, or beside it under a name that is near."""
+    if run.is_dir() and (inside := sorted(p for p in run.iterdir() if RunDir(p).recipe.exists())):
+        return f"it holds runs: give one, such as {inside[0]}"
+    if RunDir("runs" / run).recipe.exists():
+        return f"write {'runs' / run}"
+    plain = "give the folder of a run; see gpuday list runs"
+    return plain if run.exists() else f"{why_absent(str(run))}; {plain}"
 
 
 def check_tasks(flags: TaskFlags) -> None:
     """Check the flags and read the tasks' files, so that a fault is reported before anything is spent."""
-    if flags.task_seeds < 1 or (flags.task_rows is not None and flags.task_rows < PROTOCOLS[flags.protocol].batch):
+    least = PROTOCOLS[flags.protocol].batch
+    if flags.task_seeds < 1:
+        raise UsageError(f"{flags.task_seeds} task seeds", where="--task-seeds", fix="give 1 seed or more")
+    if flags.task_rows is not None and flags.task_rows < least:
         raise UsageError(
-            f"{flags.task_seeds} task seeds" + ("" if flags.task_rows is None else f", {flags.task_rows} task rows"),
-            where="--task-seeds, --task-rows",
-            fix=f"give 1 seed or more, and {PROTOCOLS[flags.protocol].batch} rows or more",
+            f"{flags.task_rows} task rows", where="--task-rows", fix=f"give {least} rows or more, which is one batch"
         )
     for task in parse_tasks(flags.tasks, flags.task_data).tasks:
         if task.suite != "pydocs":  # needs no file

@@ -4,25 +4,31 @@ Under `torchrun` rank 0 prints, prepares, measures and writes; the other ranks t
 """
 
 import contextlib
+import signal
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
 
-from gpuday.cli.data import run_data
+from gpuday.cli.data import run_data, whole_data
 from gpuday.cli.flags import Flags, TaskFlags
-from gpuday.cli.resolve import claim_run, resolve_recipe, resolve_run
+from gpuday.cli.resolve import check_model, claim_run, resolve_recipe, resolve_run
 from gpuday.cli.rooms import check_tasks, evaluate_room, export_room, report_room
 from gpuday.cli.screen import Screen
 from gpuday.core.cache import cache_folder
 from gpuday.core.environment import environment
 from gpuday.core.rundir import RunDir, read_json
-from gpuday.data.prepare import PreparedData
+from gpuday.data.prepared import PreparedData
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.device import EnergyMeter, describe, pick_device
 from gpuday.train.fit import fit
 from gpuday.train.loop import train
+from gpuday.train.mending import mend
 from gpuday.train.parallel import Ranks
+from gpuday.train.peers import RankGone
+from gpuday.train.space import check_space
 from gpuday.train.summary import sections
 
 
@@ -37,6 +43,7 @@ def run_command(preset: str | None = None, *, flags: Flags = Flags(), tasks: Tas
     ranks = Ranks.of_environment()
     with Screen(as_json=flags.json, silent=not ranks.leads) as screen:
         recipe = resolve_recipe(preset, flags, screen)
+        check_model(recipe)
         check_tasks(tasks)  # a missing task file is found before the budget is spent
         run = resolve_run(recipe, flags)
         with _claimed(run, ranks):
@@ -57,6 +64,7 @@ def prepare_command(preset: str | None = None, *, flags: Flags = Flags()) -> Non
     """
     with Screen(as_json=flags.json) as screen:
         recipe = resolve_recipe(preset, flags, screen)
+        check_model(recipe)
         run = resolve_run(recipe, flags)
         with run.lock():
             prepare_room(recipe, run, screen)
@@ -73,6 +81,7 @@ def train_command(preset: str | None = None, *, flags: Flags = Flags()) -> None:
     ranks = Ranks.of_environment()
     with Screen(as_json=flags.json, silent=not ranks.leads) as screen:
         recipe = resolve_recipe(preset, flags, screen)
+        check_model(recipe)
         run = resolve_run(recipe, flags)
         with _claimed(run, ranks):
             prepare_and_train(recipe, run, screen, ranks)
@@ -81,9 +90,21 @@ def train_command(preset: str | None = None, *, flags: Flags = Flags()) -> None:
 def prepare_and_train(recipe: Recipe, run: RunDir, screen: Screen, ranks: Ranks) -> None:
     """What all ranks do together: rank 0 prepares, the others then open what it wrote, and all train."""
     device = ranks.device()
-    with ranks.joined(device):
-        data = ranks.lead_first(lambda: prepare_room(recipe, run, screen), lambda: PreparedData.open(run.data))
+    with _told_once(), ranks.joined(device):
+        data = ranks.lead_first(lambda: _verified(recipe, run, screen), lambda: PreparedData.open(run.data))
         train_room(recipe, data, run, screen, device, ranks)
+
+
+@contextlib.contextmanager
+def _told_once() -> Iterator[None]:
+    """A rank that leaves because another is gone says so only where no other of this host does."""
+    try:
+        yield
+    except RankGone as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, for a process that is leaving
+        if error.told:
+            sys.exit(error.exit_code)
+        raise
 
 
 def _claimed(run: RunDir, ranks: Ranks) -> contextlib.AbstractContextManager[None]:
@@ -94,21 +115,29 @@ def _claimed(run: RunDir, ranks: Ranks) -> contextlib.AbstractContextManager[Non
 def prepare_room(recipe: Recipe, run: RunDir, screen: Screen) -> PreparedData:
     """Open the run's data, prepared first if there is none, and claim its folder for the recipe."""
     screen.tell("run", folder=str(run.root), recipe=recipe.preset, size=recipe.size)
+    mend(run, recipe, lambda message: screen.tell("notice", message=message))
     data = run_data(recipe, run, cache_folder() / "data", screen)
     claim_run(run, recipe, environment(describe(pick_device())))  # only now: a misspelt corpus claims no folder
     return data
+
+
+def _verified(recipe: Recipe, run: RunDir, screen: Screen) -> PreparedData:
+    """The data, every byte against its checksum before the clock starts; a finished run needs none of the tokens."""
+    data = prepare_room(recipe, run, screen)
+    return data if _is_trained(run) else whole_data(data, recipe, run, cache_folder() / "data", screen)
+
+
+def _is_trained(run: RunDir) -> bool:
+    return run.summary.exists() and "train" in read_json(run.summary)
 
 
 def train_room(
     recipe: Recipe, data: PreparedData, run: RunDir, screen: Screen, device: torch.device, ranks: Ranks
 ) -> None:
     """Fit to the device, train within the budget, write the summary. A run that has its summary is finished."""
-    if run.summary.exists() and "train" in read_json(run.summary):
+    if _is_trained(run):
         screen.tell("trained", already=True)
         return
-    if ranks.leads:
-        data.train.verify()  # every byte against its checksum, before the clock starts
-        data.heldout.verify()
     screen.budget_seconds = recipe.budget.seconds
     vocabulary = vocabulary_of(data.tokenizer)
     fitted = ranks.lead_first(  # the others find the answer pinned in the run
@@ -136,6 +165,8 @@ def train_room(
     )
     for notice in fitted.notices:
         screen.tell("notice", message=notice)
+    if ranks.leads:
+        check_space(recipe, run, fitted, vocab=vocabulary.size)
     ranks.largest(0.0)  # the clock starts once all are here, their compilers started
     energy = EnergyMeter(device)
     progress, clock = train(recipe, data, run, fitted, device=device, tell=screen.tell, ranks=ranks)

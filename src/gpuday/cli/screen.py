@@ -1,8 +1,11 @@
 """What a person sees: a live line from the budget on a terminal, one JSON line per event elsewhere or with --json.
 
-Text from a corpus or a file name is data: it is printed without markup and without control characters.
+Text from a corpus or a file name is data: it is printed without markup, without control characters and without those
+that turn the direction of what follows, and a value keeps to its line.
 """
 
+import contextlib
+import errno
 import json
 import math
 import time
@@ -10,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.highlighter import JSONHighlighter
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +22,7 @@ from gpuday.core.errors import GpudayError
 
 LEAST_SECONDS = 1.0  # between two events of one kind that come in streams
 STREAMS = ("step", "progress", "finetune")
+LONGEST = 4000  # characters of one value: a key of a megabyte in a file must not fill the screen
 
 
 def clean(text: str) -> str:
@@ -25,10 +30,29 @@ def clean(text: str) -> str:
     return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
 
 
+def one_line(text: str) -> str:
+    """`clean`, without line ends and tabs: a value cannot pass for a line of its own, nor one fill the screen."""
+    return clean(_cut(text)).replace("\n", " ").replace("\t", " ")
+
+
+def escaped(value: Any) -> str:
+    """Indented JSON in which every character that no terminal should get is an escape; the value is the same."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
 def show_error(error: GpudayError) -> None:
-    """What happened, where, and the likeliest fix, on standard error."""
+    """What happened, where, and the likeliest fix, on standard error; further lines of a text stand deeper."""
     console = Console(stderr=True, highlight=False)
-    console.print(Text(f"error: {clean(str(error))}", style="red" if console.is_terminal else ""), soft_wrap=True)
+    parts = (("error: ", error.what), ("  where: ", error.where), ("  fix:   ", error.fix))
+    shown = [
+        lead + clean(_cut(text)).replace("\n", "\n" + " " * 9) for lead, text in parts if text or lead == "error: "
+    ]
+    console.print(Text("\n".join(shown), style="red" if console.is_terminal else ""), soft_wrap=True)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
 
 
 def duration(seconds: float) -> str:
@@ -42,7 +66,7 @@ def duration(seconds: float) -> str:
 def figure(value: Any) -> str:
     """A number for people: four significant digits, thousands apart; anything else as text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return clean(str(value))
+        return one_line(str(value))
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
@@ -76,8 +100,8 @@ class Screen:
             return
         try:
             self._show(event, values)
-        except BrokenPipeError:  # whoever read along has gone; what is told is not worth a run
-            self._deaf = True
+        except OSError as error:  # whoever read along has gone, or a terminal; what is told is not worth a run
+            self._deaf = error.errno not in (errno.ENOSPC, errno.EDQUOT)  # a full disk may have room again
 
     def _show(self, event: str, values: dict[str, Any]) -> None:
         if self.as_json:
@@ -96,10 +120,14 @@ class Screen:
             return
         table = Table(title=title or None, title_justify="left")
         for key in rows[0] if rows else ["nothing found"]:
-            table.add_column(key.replace("_", " "))
+            table.add_column(Text(one_line(key.replace("_", " "))))
         for row in rows:
             table.add_row(*(Text("" if v is None else figure(v)) for v in row.values()))
         self.console.print(table)
+
+    def document(self, value: Any) -> None:
+        """A nested value as JSON, coloured on a terminal."""
+        self.console.print(JSONHighlighter()(escaped(value)), soft_wrap=True)
 
     def _show_step(self, values: dict[str, Any]) -> None:
         if self._bar is None:
@@ -127,10 +155,11 @@ class Screen:
         line = Text(f"{event:>10}  ", style="bold")
         line.append(Text(shown, style=""))
         for name, reason in reasons.items():
-            line.append(f"\n{'':12}{name}: {clean(reason)}")
+            line.append(f"\n{'':12}{one_line(name)}: {one_line(reason)}")
         (self._bar.console if self._bar else self.console).print(line, soft_wrap=True)
 
     def _end_bar(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
             self._bar = None

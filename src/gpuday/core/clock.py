@@ -5,6 +5,7 @@ Schedules see `fraction()` and nothing else.
 """
 
 import contextlib
+import json
 import re
 import threading
 import time
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gpuday.core.errors import UsageError
-from gpuday.core.rundir import write_json
+from gpuday.core.rundir import write_atomic
+from gpuday.core.sealed import CHECKSUM, Broken, seal_inside, unseal_inside
 
 Unit = Literal["seconds", "tokens", "steps", "flops"]
 UNITS: dict[str, tuple[Unit, float]] = {
@@ -32,6 +34,25 @@ UNITS: dict[str, tuple[Unit, float]] = {
 LOST = "lost to a kill"
 
 
+EXAMPLES = "a number and s, m, h, d, tok, steps or flop: 10m, 24h, 2e9tok, 5000steps"
+SPOKEN = {"sec": "s", "min": "m", "hour": "h", "hr": "h", "day": "d", "token": "tok", "t": "tok"}
+
+
+def _budget_meant(text: str) -> str:
+    """How a budget that a person would understand is to be written."""
+    if re.fullmatch(r"[0-9.]+(?:e[0-9]+)?", text.strip()):
+        number = text.strip()
+        return f"say of what: {number}m for minutes, {number}h for hours, {number}steps or {number}tok; 24h is a day"
+    if match := re.fullmatch(r"([0-9]+):([0-9]{2})(?::[0-9]{2})?", text.strip()):
+        return f"write {int(match[1]) * 60 + int(match[2])}m, as it would be in hours and minutes; 24h is a day"
+    if match := re.fullmatch(r"([0-9.]+)h([0-9]+)m?", text.strip().lower().replace(" ", "")):
+        return f"write {float(match[1]) * 60 + int(match[2]):g}m; 24h is a day"
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([a-z]+?)(s?)", text.strip().lower().replace(" ", ""))
+    if match and (unit := SPOKEN.get(match[2]) or SPOKEN.get(match[2] + match[3])):
+        return f"write {match[1]}{unit}; 24h is a day"
+    return f"write {EXAMPLES}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """What a run may spend: an amount of one unit. Only `seconds` is the headline; the others repeat to the bit."""
@@ -42,7 +63,9 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0.0 < self.amount < float("inf"):
             raise UsageError(
-                f"{self.amount:g} {self.unit} is not a budget", where="budget", fix="give more than nothing"
+                f"{self.amount:g} {self.unit} is not a budget",
+                where="budget",
+                fix="give more than 0 and less than 1e308",
             )
 
     @staticmethod
@@ -53,11 +76,7 @@ class Budget:
             with contextlib.suppress(ValueError):  # 1.2.3 matches and is no number
                 unit, scale = UNITS[match[2]]
                 return Budget(amount=float(match[1]) * scale, unit=unit)
-        raise UsageError(
-            f"{text!r} is not a budget",
-            where="--budget",
-            fix="write a number and s, m, h, d, tok, steps or flop: 10m, 24h, 2e9tok, 5000steps",
-        )
+        raise UsageError(f"{text!r} is not a budget", where="--budget", fix=_budget_meant(text))
 
     @property
     def seconds(self) -> float | None:
@@ -155,8 +174,13 @@ class Clock:
             inherited[rest] = inherited.get(rest, 0.0) + lost
         with self._lock:
             self._inherited = inherited
-        self.counts = {k: float(state["counts"][k]) for k in self.counts}
+        self.take_back(state["counts"])
         self.reserve_seconds = float(state["reserve_seconds"])
+
+    def take_back(self, counts: dict[str, float]) -> None:
+        """Count on from the counts of an earlier state: what was consumed since is not in the weights. Its seconds stay
+        charged. A resume does the same, so that a number of steps, tokens or FLOPs is that of the kept trajectory."""
+        self.counts = {k: float(counts[k]) for k in self.counts}
 
     def inherit_lost(self, seconds: float) -> None:
         """Start from seconds that earlier processes spent, before it is known on what."""
@@ -207,4 +231,26 @@ class Heartbeat:
         # between two kernel write-backs; an fsync each second would steal time from the checkpoints' own.
         with contextlib.suppress(OSError):  # a full disk must not stop training: the checkpoint's clock remains
             used = self._clock.used_seconds() if self._kept is None else self._kept
-            write_json(self._path, {"used_seconds": used, "stopped": stopped}, durable=False)
+            write_atomic(self._path, seal_inside({"used_seconds": used, "stopped": stopped}), durable=False)
+
+
+def read_heartbeat(path: Path) -> tuple[float, bool]:
+    """Seconds on the last heartbeat, and whether its process left by itself. Raises Broken for one that is damaged.
+
+    A flipped digit would charge a run hours that nobody used. One without a checksum is of an earlier version.
+    """
+    try:
+        raw = path.read_bytes()
+        beat = json.loads(raw)
+        if not isinstance(beat, dict):
+            raise Broken("not a dictionary")
+        if CHECKSUM in beat:
+            beat = unseal_inside(raw)
+        if beat.keys() != {"used_seconds", "stopped"} or not isinstance(beat["stopped"], bool):
+            raise Broken("other keys")
+        used = float(beat["used_seconds"])
+    except (OSError, TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise Broken("unreadable") from error
+    if not 0.0 <= used < float("inf"):
+        raise Broken("no time")
+    return used, beat["stopped"]

@@ -16,11 +16,24 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from gpuday.core import parts
-from gpuday.core.errors import UsageError, nearest
+from gpuday.core.absent import why_absent
+from gpuday.core.errors import UsageError, did_you_mean, nearest
+from gpuday.core.spelling import closest
 
 T = TypeVar("T")
 PART = "part"
 MAX_BYTES = 1 << 20  # a recipe is a few KB; anything near this is not one
+MOST = 10**100  # Python refuses to write integers of thousands of digits
+SHOWN = 200  # characters of a value in an error
+MEANT = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+class UnknownKey(UsageError):
+    """A key that the config does not have; `key` is its path as it was given, `guessed` whether the fix is a near one."""
+
+    def __init__(self, key: str, *, fix: str, guessed: bool = False) -> None:
+        super().__init__(f"unknown key {key!r}", fix=fix)
+        self.key, self.guessed = key, guessed
 
 
 def to_dict(value: Any) -> Any:
@@ -60,8 +73,12 @@ def merge(value: T, overrides: dict[str, Any], *, where: str = "") -> T:
             continue
         at = f"{where}.{key}" if where else key
         if key not in fields:
-            raise UsageError(f"unknown key {at!r}", fix=nearest(key, fields))
+            raise _unknown(value, key, new, where)
         old = getattr(value, key)
+        if isinstance(new, dict) and isinstance(old, bool | int | float | str):
+            raise UnknownKey(
+                _innermost(at, new), fix=f"{at} is one value, now {old!r}, and holds no others", guessed=True
+            )
         if isinstance(new, dict) and dataclasses.is_dataclass(old) and not _renames(old, new):
             changes[key] = merge(typing.cast(Any, old), new, where=at)
         else:
@@ -86,18 +103,33 @@ def differences(a: Any, b: Any, *, where: str = "") -> list[tuple[str, Any, Any]
     return [d for k, x, y in rows for d in differences(x, y, where=f"{where}.{k}" if where else k)]
 
 
+def paths(value: Any, *, where: str = "") -> list[str]:
+    """The dotted path of every value, every table and every part's name in a config."""
+    if not dataclasses.is_dataclass(value):
+        return []
+    found = [f"{where}.{PART}"] if where and isinstance(value, parts.Part) else []
+    for field in dataclasses.fields(value):
+        at = f"{where}.{field.name}" if where else field.name
+        found += [at, *paths(getattr(value, field.name), where=at)]
+    return found
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises UsageError with line and column for a file that is not TOML."""
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", fix="check the path") from error
+        fix = "check that it is a file you may read" if path.exists() else why_absent(str(path))
+        raise UsageError(f"cannot read {path}: {error.strerror}", fix=fix) from error
     if len(raw) > MAX_BYTES:
         raise UsageError(f"{path} has {len(raw):,} bytes; a recipe has at most {MAX_BYTES:,}", fix="is this a recipe?")
     try:
-        return tomllib.loads(raw.decode())
+        return tomllib.loads(raw.decode("utf-8-sig"))  # with the mark that some editors put before the text
     except (ValueError, RecursionError) as error:  # TOML, UTF-8, and integers of thousands of digits
-        raise UsageError(f"{path} is not valid TOML: {error}", fix="mend the line named above") from error
+        fix = "mend the line named above"
+        if raw.lstrip()[:1] == b"{" or path.suffix in (".yaml", ".yml"):
+            fix = 'a recipe is TOML: begin it with base = "modern", then tables such as [optimizer] with lr = 1e-3'
+        raise UsageError(f"{path} is not valid TOML: {error}", fix=fix) from error
 
 
 def parse_value(text: str) -> Any:
@@ -106,6 +138,25 @@ def parse_value(text: str) -> Any:
         return text if "\n" in text else tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # also raised for integers of thousands of digits
         return text
+
+
+def _innermost(path: str, value: Any) -> str:
+    """The path to where tables of a single key end: `a` and {b: {c: 1}} is a.b.c."""
+    while isinstance(value, dict) and len(value) == 1:
+        ((key, value),) = value.items()
+        path = f"{path}.{key}"
+    return path
+
+
+def _unknown(value: Any, key: str, new: Any, where: str) -> UnknownKey:
+    """The error for a key that a config lacks, with the path below it that is nearest to what was given."""
+    prefix, typed = f"{where}." if where else "", _innermost(key, new)
+    known = [*paths(value), *([PART] if isinstance(value, parts.Part) else [])]
+    near = closest(typed, known)
+    others = near or closest(typed.rpartition(".")[2], known)
+    fields = [f"{prefix}{field.name}" for field in dataclasses.fields(value)]
+    fix = did_you_mean([repr(prefix + name) for name in others]) or f"known: {', '.join(sorted(fields))}"
+    return UnknownKey(prefix + typed, fix=fix, guessed=bool(near))
 
 
 def _renames(old: Any, new: dict[str, Any]) -> bool:
@@ -119,7 +170,9 @@ def _convert(hint: Any, data: Any, where: str) -> Any:
     if origin is Literal:
         if not any(data == o and type(data) is type(o) for o in typing.get_args(hint)):
             options = [str(o) for o in typing.get_args(hint)]
-            raise UsageError(f"{where} is {data!r}", fix=f"{nearest(str(data), options)} (one of {', '.join(options)})")
+            near = did_you_mean([repr(o) for o in closest(str(data), options)])
+            fix = f"{near} (one of {', '.join(options)})" if near else f"give one of {', '.join(options)}"
+            raise UsageError(f"{where} is {_shown(data)}", where=where, fix=fix)
         return data
     if origin is tuple:
         return _convert_tuple(hint, data, where)
@@ -129,12 +182,37 @@ def _convert(hint: Any, data: Any, where: str) -> Any:
         return _convert_dataclass(hint, data, where)
     if hint is float and type(data) in (int, float):
         return _convert_float(data, where)
+    if hint is int and type(data) is int and not -MOST <= data <= MOST:
+        raise UsageError(f"{where} is a number of more than 100 digits", fix="give a smaller one")
     if hint in (bool, int, float, str) and type(data) is hint:
         return data
     if hint is type(None) and data is None:
         return None
     wanted = getattr(hint, "__name__", str(hint))
-    raise UsageError(f"{where} is {data!r} ({type(data).__name__}), not {wanted}", fix=f"give a value of type {wanted}")
+    fix = _written_rightly(hint, data) or f"give {MEANT.get(hint, wanted)}"
+    raise UsageError(f"{where} is {_shown(data)} ({type(data).__name__}), not {wanted}", fix=fix)
+
+
+def _written_rightly(hint: Any, data: Any) -> str:
+    """How a value that only has the wrong form is to be written; empty for any other."""
+    if isinstance(data, str) and hint in (bool, int, float):
+        plain = data.strip().lower().replace(",", ".")
+        plain = f"0{plain}" if plain.startswith(".") else plain
+        read = parse_value(plain)
+        fits = type(read) is hint or (hint is float and type(read) is int)
+        return f"write {plain}, without quotes" if fits and math.isfinite(read) else ""
+    if hint is int and isinstance(data, float) and data.is_integer():
+        return f"write {int(data)}"
+    return ""
+
+
+def _shown(data: Any) -> str:
+    """A value as an error shows it: the beginning of one that is long, the type of one that cannot be written."""
+    try:
+        text = repr(data)
+    except (ValueError, RecursionError):  # integers of thousands of digits, and lists a thousand deep
+        return f"a value of type {type(data).__name__}"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _convert_float(data: float, where: str) -> float:
@@ -143,7 +221,7 @@ def _convert_float(data: float, where: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise UsageError(f"{where} is not a finite number", fix="give one that is")
+        raise UsageError(f"{where} is not a finite number", fix="give one such as 1e-3")
     return number
 
 
@@ -162,7 +240,9 @@ def _convert_union(hint: Any, data: Any, where: str) -> Any:
 
 def _convert_tuple(hint: Any, data: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(data, list | tuple):
-        raise UsageError(f"{where} is {data!r}, not a list", fix="write it as [..., ...]")
+        raise UsageError(
+            f"{where} is {_shown(data)}, not a list", fix=f"write [{json.dumps(data, default=str)[:SHOWN]}]"
+        )
     args = typing.get_args(hint)
     inner = [args[0]] * len(data) if args[-1] is Ellipsis else list(args)
     if len(inner) != len(data):
@@ -182,7 +262,8 @@ def _convert_dataclass(cls: Any, data: Any, where: str) -> Any:
     if isinstance(data, cls):
         return data
     if not isinstance(data, dict):
-        raise UsageError(f"{where} is {data!r}, not a table", fix="write its values as a table")
+        names = ", ".join(f"{where}.{field.name}" for field in dataclasses.fields(cls))
+        raise UsageError(f"{where} is {_shown(data)}, not a table", fix=f"give one of its values: {names}")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if issubclass(cls, parts.Part) and PART in data:  # a field whose type is one part: the name must be that part's
@@ -191,7 +272,7 @@ def _convert_dataclass(cls: Any, data: Any, where: str) -> Any:
         data = {k: v for k, v in data.items() if k != PART}
     for key in data:
         if key not in fields:
-            raise UsageError(f"unknown key '{where}.{key}'", fix=nearest(str(key), fields))
+            raise UnknownKey(f"{where}.{key}", fix=nearest(str(key), fields))
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in data:

@@ -1,7 +1,9 @@
-"""What a run ran on: versions, machine and source revision. No variable of the user's environment is recorded."""
+"""What a run ran on: versions, machine and source revision. No variable of the user's environment is recorded, and of
+the command line neither the home folder nor anything that looks like a key."""
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -23,6 +25,35 @@ LIBRARIES = (
     "pyarrow",
     "xxhash",
 )
+
+REDACTED = "[redacted]"
+# Keys by how their issuers begin them, what is assigned to a word for a secret, and the user and password of an address.
+# `tokens` and `tokenizer` are no such words: recipes have many keys with them.
+_KEY = re.compile(
+    r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AKIA|ASIA|AIza|npm_|pypi-)[\w-]{8,}|\beyJ[\w-]{8,}\.[\w.-]+"
+)
+_SENSITIVE = r"(?:token|password|passwd|passphrase|secret|credentials?|authorization|api[_-]?key|access[_-]?key)"
+_ASSIGNED = re.compile(rf"(?i)({_SENSITIVE}\s*[=:]\s*)(?:bearer\s+|basic\s+)?[^\s&;,]+")
+_SECRET_FLAG = re.compile(rf"(?i)-{{1,2}}(?:\w+[_-])*{_SENSITIVE}")
+_USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def without_home(text: str) -> str:
+    """The text with `~` for the user's home folder, whose name is often the user's."""
+    home = os.path.expanduser("~").rstrip("/")
+    if not home.startswith("/"):
+        return text  # no home, or the root of everything
+    return re.sub(rf"(?<![\w.~-]){re.escape(home)}(?![\w.-])", "~", text)
+
+
+def redact(words: list[str]) -> list[str]:
+    """A command line without its secrets: keys, values of flags such as `--token`, users of addresses, the home folder."""
+    shown, hide = [], False
+    for word in words:
+        clear = _ASSIGNED.sub(rf"\1{REDACTED}", _USER.sub(REDACTED, _KEY.sub(REDACTED, without_home(word))))
+        shown.append(REDACTED if hide else clear)
+        hide = _SECRET_FLAG.fullmatch(word) is not None
+    return shown
 
 
 def source_revision() -> str:
@@ -48,7 +79,7 @@ def environment(device: str) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "device": device,
-        "command": ["gpuday", *sys.argv[1:]],
+        "command": ["gpuday", *redact(sys.argv[1:])],
     }
 
 

@@ -3,9 +3,11 @@
 Exit codes: 0 done, 2 usage, 3 data, 4 does not fit, 5 environment, 70 internal, 75 interrupted and resumable.
 """
 
-import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
+
+from gpuday.core.spelling import closest
 
 DONE = 0
 INTERNAL = 70
@@ -61,13 +63,24 @@ class Interrupted(GpudayError):
 
 def at_least(where: str, **values: tuple[float, float]) -> None:
     """Refuse numbers below their least value: `at_least("batch", rows=(rows, 0))`."""
-    for name, (value, least) in values.items():
-        if not value >= least:
-            raise UsageError(f"{name} is {value}", where=f"{where}.{name}", fix=f"give {least} or more")
+    within(where, **{name: (value, least, math.inf) for name, (value, least) in values.items()})
+
+
+def within(where: str, **values: tuple[float, float, float]) -> None:
+    """Refuse numbers outside of their range, whose ends belong to it: `within("train", clip=(clip, 0.0, 100.0))`."""
+    for name, (value, least, most) in values.items():
+        if not least <= value <= most:
+            asked = f"{least:,} or more" if most == math.inf else f"a number from {least:,} to {most:,}"
+            raise UsageError(f"{name} is {value}", where=f"{where}.{name}" if where else name, fix=f"give {asked}")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """'Did you mean ...?' for the closest of the choices, or the list of them where nothing is close."""
     known = sorted(choices)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+    return did_you_mean([repr(choice) for choice in closest(word, known)]) or "known: " + ", ".join(known)
+
+
+def did_you_mean(words: Sequence[str]) -> str:
+    """A question that names the words as they are to be typed; empty without any."""
+    *others, last = words or [""]
+    return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""

@@ -10,10 +10,12 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from gpuday.core.absent import why_absent
 from gpuday.core.errors import UsageError, nearest
 
 
@@ -59,7 +61,8 @@ def add_file(path: Path, kinds: list[type[Part]]) -> str:
     Only called for files that the user named on the command line: the file is executed.
     """
     if not path.is_file() or path.suffix != ".py":
-        raise UsageError(f"{path} is not a Python file", where="--part", fix="give the path of one .py file")
+        fix = "give the path of one .py file" if path.exists() else why_absent(str(path))
+        raise UsageError(f"{path} is not a Python file", where="--part", fix=fix)
     spec = importlib.util.spec_from_file_location(f"gpuday_part_{path.stem}", path)
     assert spec is not None and spec.loader is not None  # a .py file always has a loader
     module = importlib.util.module_from_spec(spec)
@@ -68,6 +71,15 @@ def add_file(path: Path, kinds: list[type[Part]]) -> str:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UsageError(f"{path} is not valid Python: {error}", where="--part", fix="mend that line") from error
+    except (Exception, SystemExit) as error:  # whatever a person's own file does wrong is theirs to mend
+        last = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == spec.origin), 0
+        )
+        raise UsageError(
+            f"{path} cannot be imported: {type(error).__name__}: {error}",
+            where=f"--part, {path}:{last}",
+            fix="mend that line; --debug shows the traceback",
+        ) from error
     for kind in kinds:
         if _leaves(kind, module):
             if path.stem in names(kind):
@@ -91,7 +103,7 @@ def _leaf(kind: type[Part], module: ModuleType) -> type[Any]:
     found = _leaves(kind, module)
     if len(found) != 1:
         raise UsageError(
-            f"{module.__name__} holds {len(found)} parts of kind {kind.__name__}, not one",
+            f"{Path(str(module.__file__)).name} holds {len(found)} parts of kind {kind.__name__}, not one",
             where=str(module.__file__),
             fix="one part, one file",
         )

@@ -3,29 +3,29 @@
 The header carries the xxh3-128 of the values and of itself, so that every byte of the file is covered.
 """
 
-import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from gpuday.core.errors import DataError
+from gpuday.core.sealed import Broken, DamagedFile, is_count, require, seal_inside, unseal_inside
 
 HEADER_BYTES = 1024
 MAGIC = "gpuday-array-1"
 _READ_BYTES = 16 << 20
-_DAMAGED = "the file is damaged: remove its folder and prepare the data again"
+_DTYPES = ("<u2", "<u4", "<i8", "<f4", "|u1")  # what an array file may hold: numbers, never objects
 
 
 class ArrayWriter:
     """Appends rows to a new array file; `close` fills in the header and makes the file durable."""
 
-    def __init__(self, path: Path, dtype: str, row_shape: tuple[int, ...] = ()) -> None:
-        self._path, self._dtype, self._row_shape = path, np.dtype(dtype).newbyteorder("<"), row_shape
+    def __init__(self, path: Path, dtype: str, row_shape: tuple[int, ...] = (), *, owner: str = "") -> None:
+        self._dtype, self._row_shape, self._owner = np.dtype(dtype).newbyteorder("<"), row_shape, owner
         self._hash, self.rows = xxhash.xxh3_128(), 0
         self._file = open(path, "xb")  # noqa: SIM115 - closed in `close`
         self._file.write(b" " * HEADER_BYTES)
@@ -47,17 +47,24 @@ class ArrayWriter:
         """Finish the file; returns the xxh3-128 of the values."""
         digest = self._hash.hexdigest()
         header = {"magic": MAGIC, "dtype": self._dtype.str, "shape": [self.rows, *self._row_shape], "xxh3": digest}
+        if self._owner:
+            header["owner"] = self._owner
         self._file.seek(0)
-        self._file.write(seal(header).ljust(HEADER_BYTES - 1) + b"\n")
+        self._file.write(_padded(header))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         return digest
 
 
-def write_array(path: Path, pieces: Iterable[NDArray[Any]], dtype: str, row_shape: tuple[int, ...] = ()) -> str:
-    """Write the concatenation of `pieces` [n_i, *row_shape]; returns the xxh3-128 of the values."""
-    writer = ArrayWriter(path, dtype, row_shape)
+def write_array(
+    path: Path, pieces: Iterable[NDArray[Any]], dtype: str, row_shape: tuple[int, ...] = (), *, owner: str = ""
+) -> str:
+    """Write the concatenation of `pieces` [n_i, *row_shape]; returns the xxh3-128 of the values.
+
+    `owner` stands in the header of an array that no index vouches for: what it belongs to.
+    """
+    writer = ArrayWriter(path, dtype, row_shape, owner=owner)
     try:
         for piece in pieces:
             writer.append(piece)
@@ -68,19 +75,26 @@ def write_array(path: Path, pieces: Iterable[NDArray[Any]], dtype: str, row_shap
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The checked header {dtype, shape, xxh3}. Raises DataError for a missing, cut-off or foreign file."""
+    """The checked header {dtype, shape, xxh3, owner}. Raises DamagedFile for a missing, cut-off or foreign file."""
     try:
         with open(path, "rb") as file:
             raw, size = file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", fix=_DAMAGED) from error
-    header = unseal(raw, path)
-    if header.get("magic") != MAGIC:
-        raise DataError(f"{path} is not an array file of this version", fix=_DAMAGED)
-    count = int(np.prod(header["shape"], dtype=np.int64))
-    if size != HEADER_BYTES + count * np.dtype(header["dtype"]).itemsize:
-        raise DataError(f"{path} has {size:,} bytes, not what its header says", fix=_DAMAGED)
-    return header
+        raise DamagedFile(path, f"cannot be read: {error.strerror}") from error
+    try:
+        header = unseal_inside(raw.rstrip())
+    except Broken as error:
+        raise DamagedFile(path, "does not match its checksum") from error
+    if raw != _padded(header):
+        raise DamagedFile(path, "does not match its checksum")
+    require(path, header.get("magic") == MAGIC, "that it is an array file of this version")
+    dtype, shape = header.get("dtype"), cast("list[int]", header.get("shape"))
+    require(path, isinstance(dtype, str) and dtype in _DTYPES, "which numbers it holds")
+    require(path, isinstance(shape, list) and 0 < len(shape) < 3 and all(map(is_count, shape)), "how many it holds")
+    require(path, isinstance(header.get("xxh3"), str), "their checksum")
+    if size != HEADER_BYTES + math.prod(shape) * np.dtype(dtype).itemsize:
+        raise DamagedFile(path, f"has {size:,} bytes, not what its header says")
+    return {"owner": "", **header}
 
 
 def open_array(path: Path) -> NDArray[Any]:
@@ -92,31 +106,18 @@ def open_array(path: Path) -> NDArray[Any]:
 
 
 def verify_array(path: Path, expected: str | None = None) -> None:
-    """Read every byte. Raises DataError naming the file when the values are not those that were written."""
+    """Read every byte. Raises DamagedFile when the values are not those that were written."""
     header, digest = read_header(path), xxhash.xxh3_128()
-    with open(path, "rb") as file:
-        file.seek(HEADER_BYTES)
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    if digest.hexdigest() != header["xxh3"] or (expected is not None and expected != header["xxh3"]):
-        raise DataError(f"{path} does not match its checksum", fix=_DAMAGED)
-
-
-def seal(value: dict[str, Any]) -> bytes:
-    """JSON of a dictionary together with its own checksum."""
-    return json.dumps({**value, "checksum": _digest(value)}, separators=(",", ":")).encode()
-
-
-def unseal(raw: bytes, path: Path) -> dict[str, Any]:
-    """The dictionary of `seal`. Raises DataError naming the file when it was changed."""
     try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {error}", fix=_DAMAGED) from error
-    if not isinstance(value, dict) or value.pop("checksum", None) != _digest(value):
-        raise DataError(f"{path} does not match its checksum", fix=_DAMAGED)
-    return value
+        with open(path, "rb") as file:
+            file.seek(HEADER_BYTES)
+            while chunk := file.read(_READ_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise DamagedFile(path, f"cannot be read: {error.strerror}") from error
+    if digest.hexdigest() != header["xxh3"] or (expected is not None and expected != header["xxh3"]):
+        raise DamagedFile(path, "does not match its checksum")
 
 
-def _digest(value: dict[str, Any]) -> str:
-    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+def _padded(header: dict[str, Any]) -> bytes:
+    return seal_inside(header).ljust(HEADER_BYTES - 1) + b"\n"

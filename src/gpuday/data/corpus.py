@@ -1,6 +1,9 @@
-"""From the command line's SRC to a source."""
+"""From the command line's SRC to a source, and what must hold of the sources of one preparation."""
 
-from gpuday.core.errors import UsageError
+from collections.abc import Sequence
+from typing import Any
+
+from gpuday.core.errors import DataError, UsageError
 from gpuday.data.records import Separator
 from gpuday.data.sources import Source
 from gpuday.data.sources.files import Files
@@ -33,3 +36,27 @@ def parse_source(text: str, *, documents: Separator = "blank") -> Source:
     if not text:
         raise UsageError("the corpus has no name", fix="name a file, a folder, a glob, hub:NAME, or pydocs")
     return Files(path=text, separator=documents)
+
+
+def refuse_leak(corpus: Sequence[dict[str, Any]], heldout: Sequence[dict[str, Any]]) -> None:
+    """Raise DataError when text of one fingerprint is given to be trained on and to be held out."""
+    if any(source in corpus for source in heldout):
+        raise DataError(
+            "the held-out text is the corpus itself",
+            where="--heldout",
+            fix="give other text, or none: a part of the corpus is held out by itself",
+        )
+
+
+def refuse_changed(sources: Sequence[Source], before: Sequence[dict[str, Any]]) -> None:
+    """Raise DataError when files are not those that were fingerprinted before the text was read."""
+    for source, fingerprint in zip(sources, before, strict=True):
+        if isinstance(source, Files) and source.fingerprint() != fingerprint:
+            raise changed(source.path)
+
+
+def changed(name: str) -> DataError:
+    """The text is read several times; of two versions parts would be mixed."""
+    return DataError(
+        f"{name} changed while it was read", fix="wait until nothing writes there, and give the same command again"
+    )

@@ -4,8 +4,15 @@ Every value is an 8-byte little-endian length and its UTF-8 bytes; length -1 is 
 so that starting it costs little. Faults are one line on standard error and exit code 1.
 """
 
+import contextlib
+import resource
 import struct
 import sys
+from typing import Any, BinaryIO
+
+MAX_MEMORY = 768 << 20  # a page or a dictionary that decodes to more is refused by the allocator
+_ROWS = 64  # in a batch, whose values exist at once
+_MESSAGE = 1000  # characters; the pipe holds them, so that nobody has to read them for this to end
 
 
 def main(path: str, column: str) -> None:
@@ -15,21 +22,58 @@ def main(path: str, column: str) -> None:
         import pyarrow.parquet as pq
     except ImportError:
         sys.exit("pyarrow is not installed; install it, or give the text as jsonl")
+    limit_memory()
+    # The other allocators reserve memory by the gigabyte; threads have stacks that count as much.
+    pa.set_memory_pool(pa.system_memory_pool())
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    copy(pa, pq, path, column, sys.stdout.buffer)
+
+
+def limit_memory() -> None:
+    """Let this process have at most `MAX_MEMORY` of data."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = MAX_MEMORY if hard == resource.RLIM_INFINITY else min(MAX_MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def copy(pa: Any, pq: Any, path: str, column: str, out: BinaryIO) -> None:
+    """Write the column of one file; leaves by SystemExit with one line for any fault of the file."""
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        strings = [f.name for f in file.schema_arrow if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-        if column not in strings:
-            if len(strings) != 1:
-                sys.exit(f"no string column {column!r}; its string columns are: {', '.join(strings) or 'none'}")
-            column = strings[0]
-        out = sys.stdout.buffer
-        # Batches inside one row group at a time: memory does not follow the size of the file.
-        for batch in file.iter_batches(batch_size=256, columns=[column]):
-            for value in batch.column(0).cast(pa.large_binary()).to_pylist():
-                out.write(struct.pack("<q", -1) if value is None else struct.pack("<q", len(value)) + value)
+        file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+        with contextlib.closing(file):
+            chosen = choose(pa, file.schema_arrow, column)
+            # Batches inside one row group at a time: memory does not follow the size of the file.
+            for batch in file.iter_batches(batch_size=_ROWS, columns=[chosen], use_threads=False):
+                values = batch.column(0)
+                if pa.types.is_dictionary(values.type):
+                    values = values.cast(pa.large_string())
+                for value in values.cast(pa.large_binary()):
+                    buffer = value.as_buffer()  # not a copy
+                    out.write(struct.pack("<q", -1 if buffer is None else buffer.size))
+                    if buffer is not None:
+                        out.write(buffer)
         out.flush()
-    except (pa.ArrowException, OSError) as error:
-        sys.exit(" ".join(str(error).split()))
+    except MemoryError:
+        sys.exit(f"it needs more than {MAX_MEMORY >> 20} MiB of memory; write it with smaller pages and row groups")
+    except Exception as error:  # noqa: BLE001 - the library lets many kinds through for a file that is damaged
+        raise SystemExit(" ".join(str(error).split())[:_MESSAGE] or type(error).__name__) from None
+
+
+def choose(pa: Any, schema: Any, column: str) -> str:
+    """The column to read; leaves by SystemExit when it is not clear."""
+
+    def is_text(kind: Any) -> bool:
+        inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner))
+
+    strings = [field.name for field in schema if is_text(field.type)]
+    if strings.count(column) == 1:
+        return column
+    if len(strings) != 1:
+        names = f"its string columns are: {', '.join(strings)[:_MESSAGE]}" if strings else "it has none"
+        sys.exit(f"no string column {column!r}; {names}")
+    return str(strings[0])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import shutil
 import time
@@ -17,9 +16,10 @@ import tokenizers
 import xxhash
 
 from gpuday.core.config import fingerprint, to_dict
-from gpuday.core.errors import DataError, UsageError
-from gpuday.core.rundir import fsync_folder, read_json, write_json
-from gpuday.data.corpus import parse_source
+from gpuday.core.errors import DataError, UsageError, nearest, within
+from gpuday.core.rundir import fsync_folder, require_space
+from gpuday.data.claims import claimed, clear_killed
+from gpuday.data.corpus import changed, parse_source, refuse_changed, refuse_leak
 from gpuday.data.document import Document, Drop, DropCounter
 from gpuday.data.filters import Filter
 from gpuday.data.heldout import GroupCensus, HeldoutGroups, SharedLines, collect
@@ -27,19 +27,25 @@ from gpuday.data.normalize import Normalizer
 from gpuday.data.orders import Order
 from gpuday.data.orders.random import Random
 from gpuday.data.packing import ShardPacker, surround
+from gpuday.data.prepared import FORMAT, PreparedData, open_whole, write_manifest
 from gpuday.data.records import Separator
 from gpuday.data.sources import Source
-from gpuday.data.tokenfile import TokenStore, TokenWriter
+from gpuday.data.tokenfile import TokenWriter
 from gpuday.data.tokenizer import TextTokenizer, adopt_tokenizer, train_tokenizer
 from gpuday.data.wordcache import WordCache
-from gpuday.data.words import WordQuestion, write_words
+from gpuday.data.words import write_words
 
-FORMAT = 2  # 2: documents of the second corpus and of those after it have its number in their id and their group
 SHARD_CHARACTERS = 64 << 20  # of text, so that shards do not depend on the tokenizer or on the engine
+TOKEN_BYTES = 2  # of most vocabularies; a larger one takes 4
+LEAST_CHARACTERS = 4  # of English in a token, about: how many it will be is known when all text was read again
 _BATCH_CHARACTERS = 1 << 20  # a batch costs about 15 bytes a character, and ten times as much where no word is known
 _BATCH_DOCUMENTS = 4096
 _REPORT_SECONDS = 1.0
 Progress = Callable[..., None]
+
+
+MOST_LENGTH, MOST_VOCAB, MOST_SEED = 1 << 16, 1 << 20, (1 << 63) - 1
+TRAINED = ("bpe", "wordpiece")  # kinds of tokenizers that are trained on the corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,36 +86,10 @@ class DataConfig:
             raise UsageError("no corpus is given", where="corpus", fix='name one, for example "pydocs"')
         if self.vocab % 64 or self.vocab <= 0:
             raise UsageError(f"vocab is {self.vocab}", where="vocab", fix="give a multiple of 64, at least 320")
-        if self.length < 8:
-            raise UsageError(f"length is {self.length}", where="length", fix="give at least 8 tokens")
+        within("data", length=(self.length, 8, MOST_LENGTH), vocab=(self.vocab, 64, MOST_VOCAB))
+        within("data", seed=(self.seed, 0, MOST_SEED))
         if self.heldout_characters < 1 or self.tokenizer_characters < 1:
             raise UsageError("a size in characters is not positive", where="data", fix="give a positive number")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedData:
-    """A prepared folder, opened."""
-
-    folder: Path
-    tokenizer: TextTokenizer
-    train: TokenStore
-    heldout: TokenStore
-    words: WordQuestion
-    manifest: dict[str, Any]
-    reused: bool = False
-
-    @classmethod
-    def open(cls, folder: Path, *, reused: bool = True) -> "PreparedData":
-        """Open what `prepare` wrote. Raises DataError naming what is missing or damaged."""
-        return cls(
-            folder=folder,
-            tokenizer=TextTokenizer.load(folder / "tokenizer.json"),
-            train=TokenStore.open(folder / "train.tok"),
-            heldout=TokenStore.open(folder / "heldout.tok"),
-            words=WordQuestion.open(folder / "heldout.words"),
-            manifest=read_json(folder / "manifest.json"),
-            reused=reused,
-        )
 
 
 def prepare(config: DataConfig, cache: Path, *, progress: Progress | None = None) -> PreparedData:
@@ -124,9 +104,10 @@ def prepare(config: DataConfig, cache: Path, *, progress: Progress | None = None
     key = job.fingerprint()
     cache.mkdir(parents=True, exist_ok=True)
     target = cache / key
-    with _locked(cache / f".{key}.lock", report):
-        reused = target.exists()
-        if not reused:
+    with claimed(cache, key, report):
+        prepared = open_whole(target, report)
+        if prepared is None:
+            clear_killed(cache)
             temporary = cache / f".{key}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)  # of a killed process: we hold the lock
             temporary.mkdir()
@@ -137,12 +118,12 @@ def prepare(config: DataConfig, cache: Path, *, progress: Progress | None = None
                 raise
             os.rename(temporary, target)
             fsync_folder(cache)
-        prepared = PreparedData.open(target, reused=reused)
+            prepared = PreparedData.open(target, reused=False)
         score = config.order.score()
         if score is not None and not prepared.train.has_scores(score.name):
             report("stage", stage="score", order=score.name)
             prepared.train.write_scores(score.name, score.compute(prepared.train, prepared.tokenizer))
-    report("prepared", folder=str(target), reused=reused, **prepared.manifest["counts"])
+    report("prepared", folder=str(target), reused=prepared.reused, **prepared.manifest["counts"])
     return prepared
 
 
@@ -157,17 +138,19 @@ class _Job:
             "corpus": [source.fingerprint() for source in self._corpus],
             "heldout": [source.fingerprint() for source in self._heldout],
         }
-        if config.tokenizer not in ("bpe", "wordpiece"):
+        if config.tokenizer not in TRAINED:
             try:
                 raw = Path(config.tokenizer).read_bytes()
             except OSError as error:
                 raise DataError(
                     f"cannot read the tokenizer {config.tokenizer}: {error.strerror}",
-                    fix="give bpe, wordpiece or the path of a tokenizer.json",
+                    fix=f"{nearest(config.tokenizer, TRAINED)}; or give the path of a tokenizer.json",
                 ) from error
             self._inputs["tokenizer"] = xxhash.xxh3_128_hexdigest(raw)
+        refuse_leak(self._inputs["corpus"], self._inputs["heldout"])
         self._drops = DropCounter()
         self._seconds: dict[str, float] = {}
+        self._read = 0, 0  # documents and characters of the last pass
 
     def fingerprint(self) -> str:
         """Of the format, the inputs, and the config without paths (the inputs stand for them) and without the order
@@ -186,6 +169,12 @@ class _Job:
             if not census.documents:
                 raise DataError("the corpus holds no text", where=", ".join(config.corpus), fix="give other files")
             groups, heldout = self._split(census)
+            require_space(
+                folder,
+                census.characters * TOKEN_BYTES // LEAST_CHARACTERS,
+                f"the tokens of {census.characters:,} characters",
+                fix="make room, or put the cache elsewhere with the variable GPUDAY_CACHE",
+            )
         with self._stage("tokenizer"):
             tokenizer, unused, heldout = self._tokenizer(census, groups, heldout)
             tokenizer.save(folder / "tokenizer.json")
@@ -193,6 +182,9 @@ class _Job:
         with self._stage("encode"), self._writer(folder / "train.tok", tokenizer) as writer:
             self._encode(self._train(groups, shared), words, writer, "train", config.filters)
             train = writer.finish()
+            refuse_changed(self._corpus + self._heldout, self._inputs["corpus"] + self._inputs["heldout"])
+            if (census.documents, census.characters) != self._read:
+                raise changed(", ".join(config.corpus))
         with self._stage("heldout"):
             kept = list(shared.without(heldout, self._drops))
             with self._writer(folder / "heldout.tok", tokenizer) as writer:
@@ -212,7 +204,6 @@ class _Job:
                 )
         self._drops.write(folder / "drops.json")
         manifest = {
-            "format": FORMAT,
             "fingerprint": key,
             "config": to_dict(config),
             "inputs": self._inputs,
@@ -237,7 +228,7 @@ class _Job:
             },
             "seconds": {name: round(value, 3) for name, value in self._seconds.items()},
         }
-        write_json(folder / "manifest.json", manifest)
+        write_manifest(folder, manifest)
 
     def _census(self, sources: list[Source], drops: DropCounter) -> GroupCensus:
         census = GroupCensus()
@@ -284,7 +275,10 @@ class _Job:
         return tokenizer, unused, heldout or collect(found, config.heldout_characters, self._drops)
 
     def _train(self, groups: HeldoutGroups | None, shared: SharedLines) -> Iterator[Document]:
+        documents, characters = 0, 0
         for document in self._reported(_documents(self._corpus, DropCounter())):
+            documents, characters = documents + 1, characters + len(document.text)
+            self._read = documents, characters
             if groups is None or document not in groups:
                 shared.see(document)
                 yield document
@@ -379,17 +373,6 @@ def _batched(documents: Iterator[Document]) -> Iterator[tuple[list[Document], bo
 
 def _hash_share(identity: str, seed: int) -> float:
     return xxhash.xxh3_64_intdigest(identity.encode(), seed=seed & (2**64 - 1)) / 2**64
-
-
-@contextlib.contextmanager
-def _locked(path: Path, report: Progress) -> Iterator[None]:
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("waiting", lock=str(path))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _silent(event: str, **fields: Any) -> None:

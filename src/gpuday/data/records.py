@@ -1,6 +1,7 @@
 """Texts from open streams: txt, jsonl, csv and parquet. A bad line is counted with its reason and skipped.
 
-Every reader yields (document number, text): pieces of one over-long document share their number.
+Every reader yields (document number, text): pieces of one over-long document share their number. Lines end with LF, CR
+LF, or CR alone; jsonl knows the first two.
 """
 
 import csv
@@ -9,9 +10,10 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import IO, BinaryIO, Literal
 
 from gpuday.core.errors import DataError
 from gpuday.data.document import Drop, DropCounter
@@ -21,11 +23,13 @@ Separator = Literal["file", "line", "blank"]
 Texts = Iterator[tuple[int, str]]
 
 MAX_LINE_BYTES = 16 << 20
-MAX_PIECE_BYTES = 4 << 20  # longer documents are cut at line borders, so that memory stays flat
+MAX_PIECE_BYTES = 4 << 20  # longer documents are cut, so that memory stays flat: at a line's end, a space, or anywhere
 MAX_BAD_SHARE = 0.01
 _EARLY_LINES = 10_000  # from here on a file that is bad for the most part is refused without reading it to its end
 _EARLY_SHARE = 0.5
 _TEXT = "text"
+_SHOWN = 8  # columns in an error, each with so many characters
+_SHOWN_CHARACTERS = 40
 
 
 class LineTally:
@@ -58,18 +62,18 @@ def read_text(stream: BinaryIO, tally: LineTally, separator: Separator) -> Texts
     """Documents of a txt file: the file, its lines, or what blank lines separate."""
     number, size = 0, 0
     held: list[bytes] = []
-    for line in _lines(stream, tally):
+    for line in _split_at_returns(_lines(stream, tally), tally):
         blank = not line.strip()
         if not blank or separator == "file":
             held.append(line)
             size += len(line)
         ends = separator == "line" or (separator == "blank" and blank)
         if held and (ends or size >= MAX_PIECE_BYTES):
-            yield number, _decode(held, tally)
+            yield from _pieces(number, _decode(held, tally))
             held, size = [], 0
         number += ends
     if held:
-        yield number, _decode(held, tally)
+        yield from _pieces(number, _decode(held, tally))
 
 
 def read_jsonl(stream: BinaryIO, tally: LineTally) -> Texts:
@@ -97,13 +101,13 @@ def read_jsonl(stream: BinaryIO, tally: LineTally) -> Texts:
         elif reason := _fault(row[_TEXT]):
             tally.bad(reason, line)
         else:
-            yield number, row[_TEXT]
+            yield from _pieces(number, row[_TEXT])
 
 
 def read_csv(stream: BinaryIO, tally: LineTally, delimiter: str) -> Texts:
     """The column `text`, or the only column that holds text. Raises DataError when the column is not clear."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    lines = (line.decode("utf-8", "surrogateescape") for line in _lines(stream, tally))
+    lines = _RowLines(_split_at_returns(_lines(stream, tally), tally))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = next(reader, None)
@@ -114,10 +118,11 @@ def read_csv(stream: BinaryIO, tally: LineTally, delimiter: str) -> Texts:
     column: int | None = header.index(_TEXT) if _TEXT in header else (0 if len(header) == 1 else None)
     number, before = 0, reader.line_num
     while True:
+        lines.begin_row()
         try:
             row = next(reader, None)
         except csv.Error as error:
-            tally.bad(f"invalid CSV ({error})", "", times=reader.line_num - before)
+            tally.bad(f"invalid CSV ({error})", "", times=max(1, reader.line_num - before))
             before = reader.line_num
             continue
         if row is None:
@@ -127,14 +132,37 @@ def read_csv(stream: BinaryIO, tally: LineTally, delimiter: str) -> Texts:
         if not row:
             continue
         if len(row) != len(header):
-            tally.bad(f"not {len(header)} columns", delimiter.join(row), times=lines_used)
+            tally.bad(f"not {len(header)} columns", delimiter.join(row[:_SHOWN]), times=lines_used)
             continue
         if column is None:
             column = _only_text_column(header, row, tally.path)
         if reason := _fault(row[column]):
             tally.bad("invalid UTF-8" if reason == "lone surrogate" else reason, row[column], times=lines_used)
         else:
-            yield number, row[column]
+            yield from _pieces(number, row[column])
+
+
+class _RowLines:
+    """Lines for the csv reader; a row that takes more than 16 MiB of them is an error of that row.
+
+    An open quotation mark makes one row of all the rest.
+    """
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines, self._size = lines, 0
+
+    def begin_row(self) -> None:
+        self._size = 0
+
+    def __iter__(self) -> "_RowLines":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._size += len(line)
+        if self._size > MAX_LINE_BYTES:
+            raise csv.Error("row over 16 MiB")
+        return line.decode("utf-8", "surrogateescape")
 
 
 def read_parquet(path: Path, tally: LineTally) -> Texts:
@@ -142,29 +170,45 @@ def read_parquet(path: Path, tally: LineTally) -> Texts:
     limit = DecodedLimit(path, check_regular(path).st_size)
     worker = Path(__file__).with_name("parquet_worker.py")
     # -P: the worker's own folder must not stand in front of the libraries that it imports.
-    command = [sys.executable, "-P", str(worker), os.fspath(path), _TEXT]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
+    command = [sys.executable, "-P", str(worker), os.fspath(path.absolute()), _TEXT]
+    with (
+        tempfile.TemporaryFile() as faults,  # a pipe that nobody reads would stop a worker that says much
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=faults) as process,
+    ):
+        assert process.stdout is not None
         finished = False
         try:
-            number = 0
-            while len(head := process.stdout.read(8)) == 8:
-                (length,) = struct.unpack("<q", head)
-                raw = process.stdout.read(length) if length > 0 else b""
-                if len(raw) < length:
-                    break  # the worker died; its exit status says how
-                limit.add(len(raw))
-                tally.lines += 1
-                number += 1
-                yield number, _decode([raw], tally)
-            message = process.stderr.read(10_000).decode("utf-8", "replace").strip()
+            yield from read_values(process.stdout, tally, limit)
             finished = True
         finally:
             if not finished:  # the caller stopped reading, or a cap was hit
                 process.kill()
+        process.wait()
+        faults.seek(0)
+        message = faults.read(2000).decode("utf-8", "replace").strip()
     if process.returncode != 0:
         how = f"the reader was killed by signal {-process.returncode}" if process.returncode < 0 else message
         raise DataError(f"{path} cannot be read as parquet: {how}", fix="the file is damaged or not parquet")
+
+
+def read_values(stream: IO[bytes], tally: LineTally, limit: DecodedLimit) -> Texts:
+    """Texts as `parquet_worker` writes them; ends where the stream does, be it inside a value."""
+    number = 0
+    while len(head := stream.read(8)) == 8:
+        (length,) = struct.unpack("<q", head)
+        tally.lines += 1
+        number += 1
+        limit.add(max(length, 0))
+        if length > MAX_LINE_BYTES:
+            tally.bad("value over 16 MiB", stream.read(1000))
+            length -= 1000
+            while length > 0 and (skipped := stream.read(min(length, MAX_PIECE_BYTES))):
+                length -= len(skipped)
+            continue
+        raw = stream.read(length) if length > 0 else b""
+        if len(raw) < length:
+            return  # the worker died; its exit status says how
+        yield from _pieces(number, _decode([raw], tally))
 
 
 def _lines(stream: BinaryIO, tally: LineTally) -> Iterator[bytes]:
@@ -181,11 +225,33 @@ def _lines(stream: BinaryIO, tally: LineTally) -> Iterator[bytes]:
         yield line
 
 
+def _split_at_returns(lines: Iterable[bytes], tally: LineTally) -> Iterator[bytes]:
+    """The lines of text whose lines may also end with CR alone."""
+    for line in lines:
+        if b"\r" not in line or line.find(b"\r") >= len(line) - 2:
+            yield line
+            continue
+        parts = line.splitlines(keepends=True)
+        tally.lines += len(parts) - 1
+        yield from parts
+
+
+def _pieces(number: int, text: str) -> Texts:
+    """The text, cut where it is longer than a piece and a quarter; inside a word only where there is no space."""
+    start, size = 0, MAX_PIECE_BYTES
+    while len(text) - start > size + size // 4:
+        end = start + size
+        cut = text.rfind("\n", start + size // 2, end) + 1 or text.rfind(" ", start + size // 2, end) + 1 or end
+        yield number, text[start:cut].strip()
+        start = cut
+    yield number, text[start:].strip() if start else text
+
+
 def _decode(lines: list[bytes], tally: LineTally) -> str:
     raw = b"".join(lines)
     if b"\0" not in raw:
         try:
-            return raw.decode().replace("\r\n", "\n").strip()
+            return _with_newlines(raw.decode())
         except UnicodeDecodeError:
             pass  # found and counted line by line below
     kept = []
@@ -199,7 +265,11 @@ def _decode(lines: list[bytes], tally: LineTally) -> str:
             tally.bad("NUL character", line)
         else:
             kept.append(text)
-    return "".join(kept).replace("\r\n", "\n").strip()
+    return _with_newlines("".join(kept))
+
+
+def _with_newlines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def _fault(text: str) -> str | None:
@@ -216,15 +286,17 @@ def _fault(text: str) -> str | None:
 def _only_text_column(header: list[str], row: list[str], path: Path) -> int:
     def is_number(value: str) -> bool:
         try:
-            float(value or "0")
+            float(value[:400] or "0")
         except ValueError:
             return False
         return True
 
     texts = [i for i, value in enumerate(row) if not is_number(value)]
     if len(texts) != 1:
+        shown = ", ".join(name[:_SHOWN_CHARACTERS] for name in header[:_SHOWN])
+        more = f" and {len(header) - _SHOWN:,} more" if len(header) > _SHOWN else ""
         raise DataError(
-            f"{path} has no column 'text', and {len(texts)} of its columns ({', '.join(header)}) hold text",
+            f"{path} has no column 'text', and {len(texts):,} of its columns ({shown}{more}) hold text",
             fix="rename the column to 'text'",
         )
     return texts[0]

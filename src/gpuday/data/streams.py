@@ -9,8 +9,9 @@ import lzma
 import os
 import stat
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import zstandard
 
@@ -24,7 +25,19 @@ MAX_RATIO = 200
 RATIO_FREE_BYTES = 64 << 20  # short repetitive files may well exceed the ratio
 COMPRESSIONS = (".gz", ".zst", ".xz")
 Raw = io.BufferedIOBase | io.RawIOBase
-_ZSTD_CHUNK = 4096  # at most 32,768 times as much comes out of one call
+_CHUNK = 4096  # at most 32,768 times as much comes out of one call
+_XZ_MEMORY = 128 << 20  # `xz -9` needs 65 MiB; a file may ask for 4 GiB
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh91AY&SY": "bzip2",
+    b"PK\x03\x04": "zip",
+    b"%PDF-": "PDF",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".xz": "xz"}
 
 
 class DecodedLimit:
@@ -45,12 +58,27 @@ class DecodedLimit:
             )
 
 
-class _ZstdFrames(io.RawIOBase):
-    """Decoded bytes of all frames. The library's own reader takes a cut-off file for a finished one; this does not."""
+class _Decoder(Protocol):
+    """What zstandard and lzma give for one frame or stream."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._pending, self._input = file, memoryview(b""), b""
-        self._frame: zstandard.ZstdDecompressionObj | None = None
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class _Frames(io.RawIOBase):
+    """Decoded bytes of all frames of a zstd or xz file, zeros between them passed over.
+
+    The zstd library's own reader takes a cut-off file for a finished one, and xz's sets no limit to its memory.
+    """
+
+    def __init__(self, file: BinaryIO, begin: Callable[[], _Decoder]) -> None:
+        self._file, self._begin, self._pending, self._input = file, begin, memoryview(b""), b""
+        self._frame: _Decoder | None = None
 
     def readable(self) -> bool:
         return True
@@ -59,13 +87,16 @@ class _ZstdFrames(io.RawIOBase):
         view = memoryview(target).cast("B")
         while not self._pending:
             if not self._input:
-                self._input = self._file.read(_ZSTD_CHUNK)
+                self._input = self._file.read(_CHUNK)
             if not self._input:
                 if self._frame is not None:
-                    raise EOFError("the last zstd frame is cut off")
+                    raise EOFError("its last frame is cut off")
                 return 0
             if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._input = self._input.lstrip(b"\0")
+                if not self._input:
+                    continue
+                self._frame = self._begin()
             self._pending = memoryview(self._frame.decompress(self._input))
             self._input = b""
             if self._frame.eof:
@@ -113,6 +144,22 @@ def check_regular(path: Path) -> os.stat_result:
     return status
 
 
+def check_content(path: Path, head: bytes) -> None:
+    """Raise DataError for a file that begins as one of another kind than its last suffix says."""
+    found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    said = _OF_SUFFIX.get(path.suffix)
+    if found == "UTF-16" and said is None:
+        raise DataError(
+            f"{path}: UTF-16, whose lines cannot be used",
+            fix="convert it to UTF-8, for example with iconv -f UTF-16 -t UTF-8",
+        )
+    if found not in (None, "UTF-16", said):
+        raise DataError(
+            f"{path} holds {found} data, not what its name says",
+            fix="rename it" if found in _OF_SUFFIX.values() else "unpack or convert it to text first",
+        )
+
+
 def open_decoded(path: Path) -> io.BufferedReader:
     """A buffered reader of the file's decoded bytes; the compression follows from the last suffix."""
     size = check_regular(path).st_size
@@ -120,12 +167,22 @@ def open_decoded(path: Path) -> io.BufferedReader:
         file = open(path, "rb")  # noqa: SIM115 - the caller closes the reader, which closes this
     except OSError as error:
         raise DataError(f"cannot open {path}: {error.strerror}", fix="check its permissions") from error
-    inner: Raw = file
+    try:
+        check_content(path, file.peek(16))
+    except BaseException:
+        file.close()
+        raise
+    return decoded(file, path, size)
+
+
+def decoded(file: BinaryIO, path: Path, encoded_bytes: int) -> io.BufferedReader:
+    """A buffered reader of what a stream decodes to; the stream is closed with it. `path` stands in the errors."""
+    inner = cast(Raw, file)
     if path.suffix == ".gz":
         inner = gzip.GzipFile(fileobj=file)
     elif path.suffix == ".xz":
-        inner = lzma.LZMAFile(file)  # noqa: SIM115 - closed with the reader
+        inner = _Frames(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY))
     elif path.suffix == ".zst":
-        inner = _ZstdFrames(file)
-    limit = DecodedLimit(path, size) if path.suffix in COMPRESSIONS else None
+        inner = _Frames(file, lambda: zstandard.ZstdDecompressor().decompressobj())
+    limit = DecodedLimit(path, encoded_bytes) if path.suffix in COMPRESSIONS else None
     return io.BufferedReader(_Guarded(inner, file, path, limit), 1 << 20)

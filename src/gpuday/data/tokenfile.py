@@ -9,20 +9,22 @@ train.tok/  index.json      format, dtype, row length, shards with source, rows,
 A shard holds documents of one source and about as many characters as any other, cut by the input sequence alone.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuday.core.errors import DataError
 from gpuday.core.rundir import check_name, fsync_folder, write_atomic
-from gpuday.data.arrayfile import ArrayWriter, open_array, read_header, seal, unseal, verify_array, write_array
+from gpuday.core.sealed import DamagedFile, digest, is_count, read_sealed, require, seal_inside
+from gpuday.data.arrayfile import ArrayWriter, open_array, read_header, verify_array, write_array
 
 FORMAT = 1
 _INDEX = "index.json"
@@ -39,17 +41,17 @@ class TokenStore:
     @classmethod
     def open(cls, folder: Path) -> "TokenStore":
         """Check the index and every file's header and size (not the tokens: see `verify`)."""
-        try:
-            raw = (folder / _INDEX).read_bytes()
-        except OSError as error:
-            raise DataError(f"{folder} is not a token store: {error.strerror}", fix="prepare the data again") from error
-        index = unseal(raw, folder / _INDEX)
-        if index.get("format") != FORMAT:
-            raise DataError(f"{folder} has format {index.get('format')!r}", fix="prepare the data again")
+        index = read_sealed(folder / _INDEX)
+        require(folder / _INDEX, index.get("format") == FORMAT, f"that it is of format {FORMAT}")
+        _check_index(folder / _INDEX, index)
         for shard in index["shards"]:
-            header = read_header(folder / shard["file"])
-            if header["shape"] != [shard["rows"], index["length"]] or header["xxh3"] != shard["xxh3"]:
-                raise DataError(f"{folder / shard['file']} does not belong to {_INDEX}", fix="prepare the data again")
+            for name, shape, checksum in (
+                (shard["file"], [shard["rows"], index["length"]], shard["xxh3"]),
+                (shard["documents_file"], [shard["documents"]], shard["documents_xxh3"]),
+            ):
+                header = read_header(folder / name)
+                if header["shape"] != shape or header["xxh3"] != checksum:
+                    raise DamagedFile(folder / name, f"does not belong to {_INDEX}")
         return cls(folder, index)
 
     def __len__(self) -> int:
@@ -135,9 +137,10 @@ class TokenStore:
         """Scores float32 [rows] of that name. Raises DataError when they were not computed."""
         if not self.has_scores(name):
             raise DataError(f"{self.folder} has no scores {name!r}", fix="prepare the data with that order")
-        scores = open_array(self._scores_path(name))
-        if scores.shape != (len(self),):
-            raise DataError(f"{self._scores_path(name)} has {len(scores):,} scores", fix="remove the file")
+        path = self._scores_path(name)
+        scores = open_array(path)
+        require(path, scores.shape == (len(self),), f"{len(self):,} scores")
+        require(path, read_header(path)["owner"] == self._owner(name), f"that its scores are {name} of this store")
         return scores
 
     def write_scores(self, name: str, pieces: Iterable[NDArray[np.float32]]) -> None:
@@ -145,8 +148,9 @@ class TokenStore:
         path = self._scores_path(name)
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
-        write_array(temporary, pieces, "<f4")
+        for stale in path.parent.glob(f".{name}.*.tmp"):
+            stale.unlink()  # a kill left it
+        write_array(temporary, pieces, "<f4", owner=self._owner(name))
         if read_header(temporary)["shape"] != [len(self)]:
             temporary.unlink()
             raise ValueError(f"{name} does not give one score a row")
@@ -154,13 +158,20 @@ class TokenStore:
         fsync_folder(path.parent)
 
     def verify(self) -> None:
-        """Read everything. Raises DataError naming the first file that is not what was written."""
-        unseal((self.folder / _INDEX).read_bytes(), self.folder / _INDEX)
+        """Read everything. Raises DamagedFile naming the first file that is not what was written."""
+        require(
+            self.folder / _INDEX, read_sealed(self.folder / _INDEX) == self.index, "what it said when it was opened"
+        )
         for shard in self.index["shards"]:
             verify_array(self.folder / shard["file"], shard["xxh3"])
             verify_array(self.folder / shard["documents_file"], shard["documents_xxh3"])
-        for path in sorted((self.folder / "scores").glob("*.bin")):
+        for path in sorted((self.folder / "scores").glob("[!.]*.bin")):
             verify_array(path)
+            self.scores(path.stem)
+
+    def _owner(self, name: str) -> str:
+        """What the header of scores says, so that neither another order's nor another store's are taken for them."""
+        return f"{name} {digest(seal_inside(self.index))}"
 
     def _scores_path(self, name: str) -> Path:
         return self.folder / "scores" / f"{check_name(name)}.bin"
@@ -194,7 +205,8 @@ class TokenWriter:
 
     def __exit__(self, *fault: object) -> None:
         if self._open is not None:
-            self._open.abandon()
+            with contextlib.suppress(OSError):  # what the disk did not take is thrown away anyway
+                self._open.abandon()
         shutil.rmtree(self._temporary, ignore_errors=True)  # gone already where it was finished
 
     def append(self, rows: NDArray[Any]) -> None:
@@ -229,8 +241,30 @@ class TokenWriter:
         rows, documents = (sum(shard[key] for shard in self._shards) for key in ("rows", "documents"))
         counts = {"rows": rows, "tokens": rows * self._length, "documents": documents}
         index = {**self._meta, **counts, "sources": self._sources, "shards": self._shards}
-        write_atomic(self._temporary / _INDEX, seal(index))
+        write_atomic(self._temporary / _INDEX, seal_inside(index))
         fsync_folder(self._temporary)
         os.rename(self._temporary, self._folder)
         fsync_folder(self._folder.parent)
         return TokenStore.open(self._folder)
+
+
+def _check_index(path: Path, index: dict[str, Any]) -> None:
+    """Raise DamagedFile unless an index says all that a store asks of it, with names of its own folder only."""
+    require(path, index.get("dtype") in ("<u2", "<u4"), "its dtype")
+    require(path, is_count(index.get("length")) and index["length"] > 0, "its length")
+    require(path, isinstance(index.get("vocabulary"), str), "its vocabulary")
+    sources, shards = (cast("list[Any]", index.get(key)) for key in ("sources", "shards"))
+    require(path, isinstance(sources, list) and all(isinstance(s, str) for s in sources), "its sources")
+    require(path, isinstance(shards, list), "its shards")
+    for number, shard in enumerate(shards):
+        require(path, isinstance(shard, dict), f"what shard {number} is")
+        names = {"file": f"{number:05d}.bin", "documents_file": f"{number:05d}.docs.bin"}
+        require(path, names.items() <= shard.items(), f"the files of shard {number}")
+        counts = all(is_count(shard.get(key)) for key in ("rows", "documents", "source"))
+        require(path, counts and shard["rows"] > 0, f"the counts of shard {number}")
+        require(path, shard["source"] < len(sources), f"the source of shard {number}")
+        sums = all(isinstance(shard.get(key), str) for key in ("xxh3", "documents_xxh3"))
+        require(path, sums, f"the checksums of shard {number}")
+    rows, documents = (sum(shard[key] for shard in shards) for key in ("rows", "documents"))
+    totals = {"rows": rows, "tokens": rows * index["length"], "documents": documents}
+    require(path, totals.items() <= index.items(), "its totals")

@@ -5,19 +5,21 @@ does not (huggingface/tokenizers#1794), so it is trained once, stored and finger
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import xxhash
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from gpuday.core.errors import DataError
+from gpuday.core.errors import DataError, GpudayError
 from gpuday.core.rundir import write_atomic
 from gpuday.data.normalize import Normalizer, build_normalizer, normalizer_name
 
+T = TypeVar("T")
 SPECIALS = ("<pad>", "<unk>", "<cls>", "<sep>", "<mask>")  # ids 0 to 4, in this order
 _EQUIVALENTS = {
     "<pad>": ("<pad>", "[PAD]"),
@@ -30,7 +32,12 @@ _MULTIPLE = 64  # matrix products over the vocabulary are fast at multiples of t
 _MIN_LEARNED_SHARE = 1 / 32
 _MIN_FREQUENCY = 2
 _BATCH = 256
+_BATCH_CHARACTERS = 1 << 20
+_MAX_WORD = 256  # characters of a word that a tokenizer is trained on; its time grows with their number squared
 _MAX_FILE_BYTES = 256 << 20
+_MAX_VOCAB = 1 << 22
+_LONG_WORD = re.compile(rf"\S{{{_MAX_WORD}}}")
+_PROBES = ("The first word.", " two  spaces\n", "\u00e9\u4e2d\U0001f600\ufdfa", "a\u0301" * 20, "x" * 200, "")
 
 
 @dataclass(frozen=True)
@@ -54,15 +61,30 @@ class TextTokenizer:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read {path}: {error}", fix="give the path of a tokenizer.json") from error
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises nothing narrower for a malformed file
-            raise DataError(f"{path} is not a tokenizer.json: {error}", fix="save it with tokenizers again") from error
+        tokenizer = _guarded(path, lambda: Tokenizer.from_str(text))
         missing = [name for name in SPECIALS if _special(tokenizer, name) is None]
         if missing:
             wanted = ", ".join(" or ".join(_EQUIVALENTS[name]) for name in missing)
             raise DataError(f"{path} lacks special tokens", where=wanted, fix="add them to the tokenizer")
-        return cls(tokenizer)
+        return _guarded(path, lambda: cls._tried(tokenizer, path))
+
+    @classmethod
+    def _tried(cls, tokenizer: Tokenizer, path: Path) -> "TextTokenizer":
+        """The tokenizer, after it was asked for everything that is used of it."""
+        ids = tokenizer.get_vocab(with_added_tokens=True).values()
+        if max(ids) >= _MAX_VOCAB or max(ids) >= 64 * len(ids):
+            raise DataError(
+                f"{path} has ids up to {max(ids):,} for {len(ids):,} tokens", fix="number the tokens without gaps"
+            )
+        found = cls(tokenizer)
+        specials = [found.pad_id, found.unk_id, found.cls_id, found.sep_id, found.mask_id]
+        if len(set(specials)) < len(specials):
+            raise DataError(f"{path} has one id for several special tokens", fix="give each of them its own")
+        for ids_of_text in found.encode_batch(_PROBES):
+            found.decode(ids_of_text)
+            if any(i > max(ids) for i in ids_of_text):
+                raise DataError(f"{path} gives ids that it does not name", fix="save it with tokenizers again")
+        return cls(Tokenizer.from_str(found._json))  # what is saved can be read again
 
     def save(self, path: Path) -> None:
         """Write tokenizer.json."""
@@ -127,7 +149,10 @@ class TextTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text without special tokens; runs on all threads."""
         encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        if self.ends_tokens_at_spaces:  # and between letters and punctuation, which every special token has
+            return [encoding.ids for encoding in encodings]
+        reserved, unknown = {self.pad_id, self.cls_id, self.sep_id, self.mask_id}, self.unk_id
+        return [[unknown if i in reserved else i for i in encoding.ids] for encoding in encodings]
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The normalised text of the ids."""
@@ -203,7 +228,7 @@ def adopt_tokenizer(path: Path) -> tuple[TextTokenizer, int]:
     """(tokenizer of a file with its vocabulary filled up to a multiple of 64, ids added for that)."""
     loaded = TextTokenizer.load(path)
     missing = -loaded.vocab_size % _MULTIPLE
-    _fill(loaded.tokenizer, missing)
+    _guarded(path, lambda: _fill(loaded.tokenizer, missing))
     return TextTokenizer(loaded.tokenizer), missing
 
 
@@ -233,14 +258,42 @@ def _special(tokenizer: Tokenizer, name: str) -> int | None:
 
 
 def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
+    batch, characters = list[str](), 0
     for text in texts:
-        batch.append(text)
-        if len(batch) == _BATCH:
+        batch.append(_short_words(text))
+        characters += len(text)
+        if len(batch) == _BATCH or characters >= _BATCH_CHARACTERS:
             yield batch
-            batch = []
+            batch, characters = [], 0
     if batch:
         yield batch
+
+
+def _short_words(text: str) -> str:
+    """The text with a space after every 256 characters of a word that is longer: such as encoded pictures are."""
+    if max(map(len, text.split()), default=0) <= _MAX_WORD:
+        return text
+    return _LONG_WORD.sub(r"\g<0> ", text)
+
+
+_JSON_WANTED = "give the tokenizer.json of the library tokenizers (a vocab.txt is not enough), or bpe or wordpiece"
+
+
+def _guarded(path: Path, use: Callable[[], T]) -> T:
+    """What `use` returns; a DataError naming the file for everything that the library makes of a malformed one.
+
+    Its panics are no subclass of Exception.
+    """
+    try:
+        return use()
+    except GpudayError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path} is not a tokenizer.json: {error}", fix=_JSON_WANTED) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise DataError(f"{path} is not a tokenizer.json: {error}", fix=_JSON_WANTED) from error
 
 
 def _longest_first(a: int, b: int, room: int) -> tuple[int, int]:

@@ -16,9 +16,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from gpuday.core.errors import DataError
 from gpuday.core.rundir import write_atomic
-from gpuday.data.arrayfile import open_array, seal, unseal, verify_array, write_array
+from gpuday.core.sealed import is_count, read_sealed, require, seal_inside
+from gpuday.data.arrayfile import open_array, verify_array, write_array
 from gpuday.data.document import Document, Drop, DropCounter
 from gpuday.data.tokenizer import TextTokenizer
 
@@ -64,14 +64,15 @@ class WordQuestion:
     @classmethod
     def open(cls, folder: Path) -> "WordQuestion":
         """Read and check `heldout.words/`. Raises DataError naming the file that is damaged."""
-        try:
-            index = unseal((folder / _INDEX).read_bytes(), folder / _INDEX)
-        except OSError as error:
-            raise DataError(f"{folder} holds no word question", fix="prepare the data again") from error
+        index = read_sealed(folder / _INDEX)
+        _check_index(folder / _INDEX, index)
         arrays = {}
         for name in _ARRAYS:
             verify_array(folder / f"{name}.bin", index["xxh3"][name])
             arrays[name] = np.asarray(open_array(folder / f"{name}.bin"))
+        rows = arrays["labels"].shape
+        for name, shape in (("is_target", rows), ("bytes", rows[:1]), ("source", rows[:1])):
+            require(folder / f"{name}.bin", arrays[name].shape == shape, "as many values as labels.bin")
         is_target = arrays["is_target"].astype(bool)
         labels = arrays["labels"].astype(np.int64)
         return cls(
@@ -142,7 +143,19 @@ def write_words(
         "bytes": int(arrays["bytes"].sum()),
         "words_share": SHARE,
     }
-    write_atomic(folder / _INDEX, seal(index))
+    write_atomic(folder / _INDEX, seal_inside(index))
+
+
+def _check_index(path: Path, index: dict[str, Any]) -> None:
+    """Raise DamagedFile unless an index says all that a question asks of it."""
+    sums, sources, skipped = index.get("xxh3"), index.get("sources"), index.get("skipped")
+    require(path, index.get("format") == FORMAT, f"that it is of format {FORMAT}")
+    require(path, isinstance(sums, dict) and all(isinstance(sums.get(n), str) for n in _ARRAYS), "its checksums")
+    require(path, isinstance(sources, list) and all(isinstance(s, str) for s in sources), "its sources")
+    require(path, all(is_count(index.get(key)) for key in ("mask_id", "pad_id")), "its special tokens")
+    texts = ("normalizer", "vocabulary", "text_fingerprint")
+    require(path, all(isinstance(index.get(key), str) for key in texts), "what it was made from")
+    require(path, isinstance(skipped, dict) and all(map(is_count, skipped.values())), "what was skipped")
 
 
 def _encoded(words: list[str], tokenizer: TextTokenizer, known: dict[str, list[int]]) -> Iterator[list[int]]:

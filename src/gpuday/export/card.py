@@ -1,6 +1,10 @@
-"""The model card of an exported folder, from the run's own files: nothing in it that they do not say."""
+"""The model card of an exported folder, from the run's own files: nothing in it that they do not say.
+
+Names, labels and paths are text: no markdown, HTML or YAML in them acts, and no link is made of them.
+"""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
@@ -11,12 +15,12 @@ _TEMPLATE = """\
 ---
 library_name: transformers
 pipeline_tag: fill-mask
-tags: [encoder, masked-language-modelling, {{ export.kind }}, gpuday]
+tags: [encoder, masked-language-modelling, {{ export.kind | tojson }}, gpuday]
 ---
-# {{ name }}
+# {{ name | inline }}
 
-A transformer encoder trained **from scratch** by masked-language modelling with gpuday: recipe `{{ recipe.preset }}`,
-size `{{ recipe.size }}`, within a budget of {{ budget }}. It is a native `{{ export.kind }}` model: no remote code.
+A transformer encoder trained **from scratch** by masked-language modelling with gpuday: recipe {{ recipe.preset | code }},
+size {{ recipe.size | code }}, within a budget of {{ budget | inline }}. It is a native {{ export.kind | code }} model: no remote code.
 
 ## Use
 
@@ -35,18 +39,18 @@ is fp32.
 | | |
 |---|---|
 {%- for label, value in facts %}
-| {{ label }} | {{ value }} |
+| {{ label }} | {{ value | inline }} |
 {%- endfor %}
 {%- if scores %}
 
 ## Scores
 
-Fine-tuned by protocol {{ protocol }}; median over seeds.
+Fine-tuned by protocol {{ protocol | inline }}; median over seeds.
 
 | task | metric | score | seeds | spread | without an encoder |
 |---|---|---|---|---|---|
 {%- for row in scores %}
-| {{ row | join(" | ") }} |
+| {{ row | map("inline") | join(" | ") }} |
 {%- endfor %}
 {%- endif %}
 
@@ -78,7 +82,7 @@ _FACTS = (
     ("Energy", "energy_joules", "{:,.0f} J"),
     ("Held-out loss, nats per masked token", "heldout.nats_per_token", "{:.4f}"),
     ("Held-out word bits per byte", "heldout.word_bits_per_byte", "{:.4f}"),
-    ("Recipe fingerprint", "recipe_fingerprint", "`{}`"),
+    ("Recipe fingerprint", "recipe_fingerprint", "{}"),
     ("Seed", "seed", "{}"),
 )
 
@@ -89,12 +93,13 @@ def write_card(*, name: str, recipe: dict[str, Any], summary: dict[str, Any], ex
     for label, path, form in _FACTS:
         value = _at(summary, path)
         if isinstance(value, int | float | str) and not isinstance(value, bool):
-            facts.append((label, _cell(form.format(value))))
+            facts.append((label, form.format(value) if form == "{}" or not isinstance(value, str) else value))
     parity = (
         f"{export['parity_max_abs']:.2g} (largest difference of a logit, fp32, transformers {export['transformers']})"
     )
     facts += [("Longest row", f"{export['max_length']} tokens"), ("Equal to the trained model within", parity)]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 (not HTML)
+    environment.filters |= {"inline": _inline, "code": _code}
     return environment.from_string(_TEMPLATE, template_class=jinja2.Template).render(
         name=name,
         recipe=recipe,
@@ -103,7 +108,7 @@ def write_card(*, name: str, recipe: dict[str, Any], summary: dict[str, Any], ex
         export=export,
         facts=facts,
         scores=list(_scores(summary)),
-        protocol=_cell(str(_at(summary, "scores.protocol"))),
+        protocol=str(_at(summary, "scores.protocol")),
         cut=", and its table of positions ends there" if export["kind"] == "bert" else "",
     )
 
@@ -120,7 +125,7 @@ def _budget(budget: dict[str, Any]) -> str:
 def _sources(recipe: dict[str, Any]) -> str:
     """The corpus as the recipe names it; of a path only the last part, since folders tell of their owner."""
     corpus = recipe.get("data", {}).get("corpus") or []
-    return _cell(", ".join(name if name.startswith("hub:") else PurePath(name).name for name in corpus))
+    return ", ".join(name if name.startswith("hub:") else PurePath(name).name for name in corpus)
 
 
 def _without_folders(value: Any) -> Any:
@@ -143,9 +148,23 @@ def _scores(summary: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, task in (_at(summary, "scores.tasks") or {}).items():
         baselines = ", ".join(f"{how} {value:.3f}" for how, value in task["baseline"].items())
         metric = task["metric"] + (" (part of the official rows)" if task["partial"] else "")
-        row = (name, metric, f"{task['median']:.3f}", str(task["n"]), f"{task['spread']:.3f}", baselines)
-        yield tuple(_cell(value) for value in row)
+        yield (name, metric, f"{task['median']:.3f}", str(task["n"]), f"{task['spread']:.3f}", baselines)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _one_line(value: Any) -> str:
+    """Text without line ends, control characters and those that turn the direction of what follows."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def _inline(value: Any) -> str:
+    """Text in which nothing is markdown or HTML, nor an address that a reader of markdown would make a link of."""
+    escaped = re.sub(r"([\\`*\[\]<>|&@~$#])", r"\\\1", _one_line(value).strip())
+    escaped = re.sub(
+        r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped
+    )  # between letters it is no emphasis, and names are full of it
+    return re.sub(r"(?i)(:)(?=//)|(?<=www)(\.)", r"\\\1\2", escaped)
+
+
+def _code(value: Any) -> str:
+    """Text as a code span, which ends at a backtick and at nothing else."""
+    return "`" + _one_line(value).replace("`", "'") + "`"

@@ -110,7 +110,9 @@ def _write_card(trained: Trained, section: dict[str, Any], folder: Path) -> None
 
 
 def _check_replaceable(place: Path) -> None:
-    """What stands at `place` will be deleted: refuse all but an empty folder and an earlier export."""
+    """What stands at `place` will be deleted: refuse all but an empty folder and an earlier export, and links to one."""
+    if place.is_symlink():
+        raise UsageError(f"{place} is a link, and an export takes no place but its own", fix="remove the link")
     if not place.exists():
         return
     found = {path.name for path in place.iterdir()} if place.is_dir() else {""}

@@ -86,16 +86,24 @@ def _reference(model: MaskedLM) -> MaskedLM:
 
 
 def _load(auto: str, folder: Path, *, new: tuple[str, ...] = (), unused: tuple[str, ...] = ()) -> torch.nn.Module:
-    """A model by one of Transformers' Auto classes, fp32, from local files, without code from the folder.
+    """A model by one of Transformers' Auto classes, fp32, from local files, without code from the folder or pickles.
 
     `new` and `unused` are prefixes of weights that may be absent from the file, and from the model.
     """
     import transformers
 
+    # Whole and under its own name: an index of parts may name files elsewhere, and files that are pickles.
+    if not (folder / "model.safetensors").is_file():
+        raise ParityError("the exported folder holds no model.safetensors", where=str(folder))
     # Heads that the folder has no weights for are drawn at random: the caller's stream must not notice.
     with quiet(), torch.random.fork_rng(devices=[]):
         model, found = getattr(transformers, auto).from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     missing = [key for key in found["missing_keys"] if not key.startswith(new or ("\0",))]
     unknown = [key for key in found["unexpected_keys"] if not key.startswith(unused or ("\0",))]

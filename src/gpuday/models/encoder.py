@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gpuday.core.errors import UsageError
+from gpuday.core.errors import UsageError, within
 from gpuday.models.feedforward import FeedForward
 from gpuday.models.feedforward.geglu import Geglu
 from gpuday.models.linear import Embedding
@@ -20,6 +20,8 @@ from gpuday.models.position import AddedPositions
 from gpuday.models.shapes import Shape
 from gpuday.models.shapes.plain import Plain
 from gpuday.models.visible import Kernel, Visible
+
+MOST_WIDTH = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,12 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if self.width < 1 or self.width % 2:
             raise UsageError(f"width {self.width} is not a positive even number", where="model.width", fix="e.g. 256")
+        within(
+            "model",
+            width=(self.width, 2, MOST_WIDTH),
+            init_std=(self.init_std, 0.0, 10.0),
+            norm_eps=(self.norm_eps, 0.0, 1.0),
+        )
         if not 0.0 <= self.dropout < 1.0:
             raise UsageError(f"dropout {self.dropout} is not in [0, 1)", where="model.dropout", fix="e.g. 0.1")
 

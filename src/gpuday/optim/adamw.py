@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpuday.core.errors import at_least
+from gpuday.core.errors import at_least, within
 from gpuday.optim import Named, Optimizer, Stepper
 from gpuday.optim._groups import TorchStepper, decay_groups
 
@@ -27,6 +27,7 @@ class Adamw(Optimizer):
 
     def __post_init__(self) -> None:
         at_least("optimizer", lr=(self.lr, 0.0), eps=(self.eps, 0.0), weight_decay=(self.weight_decay, 0.0))
+        within("optimizer", beta1=(self.beta1, 0.0, 1.0), beta2=(self.beta2, 0.0, 1.0))
 
     def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32) -> Stepper:
         groups = decay_groups(parameters, lr=self.lr, weight_decay=self.weight_decay)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpuday.core.errors import at_least
+from gpuday.core.errors import at_least, within
 from gpuday.optim import Named, Optimizer, Stepper
 from gpuday.optim.adamw import Adamw
 
+MOST_ITERATIONS = 100  # five are enough
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from the reference above
 
 
@@ -38,7 +39,8 @@ class Muon(Optimizer):
     """AdamW for everything that is no hidden matrix."""
 
     def __post_init__(self) -> None:
-        at_least("optimizer", lr=(self.lr, 0.0), weight_decay=(self.weight_decay, 0.0), iterations=(self.iterations, 1))
+        at_least("optimizer", lr=(self.lr, 0.0), weight_decay=(self.weight_decay, 0.0))
+        within("optimizer", momentum=(self.momentum, 0.0, 1.0), iterations=(self.iterations, 1, MOST_ITERATIONS))
 
     def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32) -> Stepper:
         matrices = [p for p in parameters if p.role == "matrix"]

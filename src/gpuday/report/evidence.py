@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from gpuday.core.environment import redact
 from gpuday.report import formats
 from gpuday.report.formats import percent
 from gpuday.report.load import RunRecord
@@ -110,8 +111,15 @@ def command(record: RunRecord) -> str:
     """The line that makes this run again, from the summary or the newest environment; empty where none recorded it."""
     found = record.summary.get("command") or (record.environments[-1].get("command") if record.environments else None)
     if isinstance(found, list):
-        return formats.clean(shlex.join(str(word) for word in found))
-    return formats.clean(str(found)) if found else ""
+        return formats.clean(" ".join(_quoted(word) for word in redact([str(word) for word in found])))
+    return formats.clean(" ".join(redact(str(found).split(" ")))) if found else ""
+
+
+def _quoted(word: str) -> str:
+    """As a shell wants it; the sign for the home folder stands outside of the quotes, or no shell would read it."""
+    if word == "~":
+        return word
+    return f"~/{shlex.quote(word[2:])}" if word.startswith("~/") and len(word) > 2 else shlex.quote(word)
 
 
 def _sample(sample: dict[str, Any]) -> Sample:

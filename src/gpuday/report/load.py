@@ -1,7 +1,7 @@
 """Reads a run directory into one frozen value. Files that are not there yet are fine; damaged ones are refused."""
 
-import dataclasses
 import fcntl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,12 +74,12 @@ def load_run(run: Path, *, points: int = POINTS) -> RunRecord:
         raise DataError(f"{run} is not a run directory", fix="give a folder that holds recipe.json, such as runs/NAME")
     paths = RunDir(run)
     summary = _load_summary(paths.summary)
-    rows = _load_journal(paths.journal)
-    kept = [_checked(row, paths.journal) for row in _surviving(paths.journal)]
+    rows, kept = list(journal.read(paths.journal)), journal.surviving(paths.journal)
     steps = [r for r in kept if isinstance(r, Step)]
     validations = [r for r in kept if isinstance(r, Validation)]
     half_life = max(1, round(len(steps) / HALF_LIVES))
-    smoothed = smooth([s.loss for s in steps], half_life=half_life)
+    # An update that was left out has no part in the mean: a loss far out of line would bend the curve around it.
+    smoothed = smooth([float("nan") if s.skipped else s.loss for s in steps], half_life=half_life)
     return RunRecord(
         root=run,
         name=run.resolve().name,
@@ -89,12 +89,12 @@ def load_run(run: Path, *, points: int = POINTS) -> RunRecord:
         fit=_load_table(paths.fit),
         summary=summary,
         used_seconds=_used_seconds(paths, summary, steps),
-        attempts=tuple((a, _checked(r, paths.journal)) for a, r in rows if isinstance(r, Start)),
+        attempts=tuple((a, r) for a, r in rows if isinstance(r, Start)),
         steps=tuple(thin(steps, points)),
         smoothed=tuple(thin(smoothed, points)),
         half_life=half_life,
         validations=tuple(thin(validations, points)),
-        notes=tuple(r for r in kept if isinstance(r, Note)),
+        notes=(*_damage(paths.journal), *(r for r in kept if isinstance(r, Note))),
         steps_kept=len(steps),
         steps_made=sum(isinstance(r, Step) for _, r in rows),
         scores=_load_scores(paths.scores),
@@ -128,31 +128,10 @@ def _load_summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-def _load_journal(path: Path) -> list[tuple[int, Any]]:
-    try:
-        return list(journal.read(path))
-    except (TypeError, AttributeError) as error:  # a row with other keys than this version's, or no object at all
-        raise DataError(f"{path} holds a row that cannot be read: {error}", fix=_JOURNAL_FIX) from error
-
-
-def _surviving(path: Path) -> list[Any]:
-    try:
-        return journal.surviving(path)
-    except TypeError as error:  # a step number that is none cannot be compared
-        raise DataError(f"{path} holds a row that cannot be read: {error}", fix=_JOURNAL_FIX) from error
-
-
-def _checked(row: Any, path: Path) -> Any:
-    for field in dataclasses.fields(row):
-        value = getattr(row, field.name)
-        wanted = (int, float) if field.type in (int, float) else field.type
-        if not isinstance(value, wanted) or (isinstance(value, bool) and field.type is not bool):  # type: ignore[arg-type]
-            what = f"{path}: {field.name} of a {type(row).__name__.lower()} row is {str(value)[:80]!r}"
-            raise DataError(what, fix=_JOURNAL_FIX)
-    return row
-
-
-_JOURNAL_FIX = "was it written by another version? Remove the damaged line to see the rest"
+def _damage(path: Path) -> Iterator[Note]:
+    """That lines are missing from the record, where some are: a kill in the middle of a write leaves one."""
+    if lines := journal.unreadable(path):
+        yield Note(step=0, message=f"unreadable lines left out of {path.name}: {lines:,} (torn by a kill, or damaged)")
 
 
 def _load_scores(folder: Path) -> tuple[Score, ...]:

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from gpuday.core.environment import without_home
 from gpuday.core.rundir import RunDir, write_atomic
 from gpuday.report import curves, evidence, formats, nested, overview, scores
 from gpuday.report.load import RunRecord, load_run
@@ -100,8 +101,8 @@ def _asset(name: str) -> str:
 
 
 def _printable(value: Any) -> Any:
-    """Applied to whatever the template prints, before it is escaped."""
-    return formats.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """Applied to whatever the template prints, before it is escaped. A page is shown around: no home folder is on it."""
+    return without_home(formats.clean(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache

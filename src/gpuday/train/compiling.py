@@ -24,6 +24,7 @@ from gpuday.train.assemble import make_learner
 from gpuday.train.choices import WITHIN
 from gpuday.train.device import compile_fault, first_line, is_out_of_memory, release, synchronise
 from gpuday.train.step import MaskLevels
+from gpuday.train.torn_kernels import clear_headers, clear_torn_kernels
 from gpuday.train.trial import gradient_seconds, random_inputs
 
 Basis = Literal["measured", "estimated", "none"]
@@ -104,8 +105,13 @@ def start_compiler(device: torch.device) -> str:
 
     Stays warm: this process's compiler, and the precompiled headers on disk. No kernel and no count of one stays.
     """
+    clear_torn_kernels()  # of a run that was killed while it compiled
     with _uncharged():
-        return compile_fault(device)
+        fault = compile_fault(device)
+    if "C++ compile error" in fault and clear_headers():  # one of them may be torn, too
+        with _uncharged():
+            fault = compile_fault(device)
+    return fault
 
 
 def best_mode(modes: Sequence[Mode], *, seconds: float) -> Mode:

@@ -15,6 +15,7 @@ import torch
 
 from gpuday.train.allocator import give_back_freed_memory, keep_freed_memory
 from gpuday.train.cgroup import core_quotas, memory_limits
+from gpuday.train.kernel_folder import unsafe_folder
 
 BOUND_ROWS = 4096  # tokens that meet a weight matrix together
 # What allocators say beside the exception types made for it: PyTorch's on CPUs, and CUDA's own libraries.
@@ -55,6 +56,8 @@ def compile_fault(device: torch.device) -> str:
     """Why `torch.compile` cannot build kernels here, or an empty string; found by building the smallest one."""
     if device.type == "cpu" and not compilers():
         return "no C++ compiler (g++ or clang++) was found"
+    if fault := unsafe_folder():
+        return fault
     try:
         torch.compile(lambda x: (x * 2.0).sin())(torch.ones(64, device=device))
     except Exception as error:  # noqa: BLE001 - whatever the toolchain lacks, eager still works, and the user is told

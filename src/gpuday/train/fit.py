@@ -18,8 +18,8 @@ import torch
 
 from gpuday import __version__
 from gpuday.core import config
-from gpuday.core.errors import EnvironmentFault, FitError, UsageError
-from gpuday.core.rundir import read_json, write_json
+from gpuday.core.errors import DataError, EnvironmentFault, FitError, UsageError
+from gpuday.core.rundir import clear_unfinished, read_json, write_json
 from gpuday.objectives import Learner, Vocabulary
 from gpuday.recipe import Recipe
 from gpuday.train.choices import (
@@ -130,14 +130,23 @@ def fit(
         _start_compiler(found, device, pinned)
         return found
     shared = cache / f"{_key(recipe, device, vocabulary, heldout_rows, ranks)}.json"
-    if shared.exists():
-        found = config.from_dict(Fit, read_json(shared), where=str(shared))
+    if (cached := _cached(shared)) is not None:
+        found = cached
         _start_compiler(found, device, shared)
     else:
         found = _measure(recipe, device, make_learner, vocabulary, heldout_rows, ranks)
         write_json(shared, config.to_dict(found))
+        clear_unfinished(cache, shared=True)
     write_json(pinned, config.to_dict(found))
     return found
+
+
+def _cached(shared: Path) -> Fit | None:
+    """The fit that another run left, or None where there is none or it is damaged: it is only a cache."""
+    try:
+        return config.from_dict(Fit, read_json(shared), where=str(shared))
+    except (DataError, UsageError):
+        return None
 
 
 def _refuse_another_device(found: Fit, device: torch.device, pinned: Path) -> None:

@@ -3,25 +3,26 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
-from gpuday.core.clock import LOST, Clock, Heartbeat
-from gpuday.core.errors import DataError, GpudayError, Interrupted
+from gpuday.core.clock import LOST, Clock, Heartbeat, read_heartbeat
+from gpuday.core.errors import Interrupted
 from gpuday.core.journal import Journal, Note, attempts
-from gpuday.core.rundir import RunDir, read_json
-from gpuday.data.prepare import PreparedData
+from gpuday.core.rundir import RunDir
+from gpuday.data.prepared import PreparedData
 from gpuday.recipe import Recipe
 from gpuday.train import checkpoint
 from gpuday.train.fit import Fit
 from gpuday.train.parallel import Ranks
-from gpuday.train.progress import Progress
+from gpuday.train.progress import Progress, Turn
 from gpuday.train.session import Session, Tell
-from gpuday.train.signals import Signals
+from gpuday.train.signals import STAKE, Leave, Signals
 
-MOST_SKIPPED = 3  # non-finite updates in a row before the run stops
+SAME_COMMAND = "give the same command again to resume"
+MOST_SKIPPED = 3  # updates in a row before the run goes back to a checkpoint
 
 
 def train(
@@ -39,12 +40,16 @@ def train(
 
     The clock starts here and stops when the final weights are durable. With several ranks all of them call this; rank 0
     keeps the clock and writes, and the clock that the others return has no meaning. Raises Interrupted after a signal,
-    its state saved; GpudayError when three updates in a row are not finite.
+    its state saved; GpudayError when three updates in a row could not be made, twice from the same checkpoint.
     """
     ranks = ranks or Ranks()
     clock = Clock(recipe.budget, now=now)
     # Every rank writes its rows, so that the loop below is the same for all; those of rank 0 are kept.
-    journal = Journal(run.journal if ranks.leads else Path(os.devnull), attempt=attempts(run.journal) + 1)
+    journal = Journal(
+        run.journal if ranks.leads else Path(os.devnull),
+        attempt=attempts(run.journal) + 1,
+        warn=lambda message: tell("notice", message=message),
+    )
 
     def note(message: str) -> None:
         journal.write(Note(step=0, message=message))
@@ -54,13 +59,17 @@ def train(
     clock.inherit_lost(charged)
     clock.start()
     with contextlib.ExitStack() as stack:
-        stack.callback(journal.close)
+        stack.enter_context(journal)
         signals = stack.enter_context(Signals())
+        alone = ranks.size == 1
+        if not alone:
+            STAKE.hold()  # a rank cannot know how far the save of rank 0 has come
         heartbeat = Heartbeat(clock, run.heartbeat)
         if ranks.leads:
             stack.enter_context(heartbeat)
         stack.callback(clock.stop)
-        with clock.activity("build"):
+        # Among several ranks building has them wait for each other: a signal is then obeyed at the first micro-batch.
+        with clock.activity("build"), _building(signals, run) if alone else contextlib.nullcontext():
             saved = ranks.lead_first(lambda: checkpoint.load_newest(run.checkpoints, warn=note))
             if saved is not None and saved.state["progress"]["final"] is not None:
                 heartbeat.keep(charged)
@@ -68,34 +77,76 @@ def train(
             if saved is not None:
                 clock.restore(saved.state["clock"], charged_seconds=charged, rest="save" if stopped else LOST)
             if charged and not stopped:
-                note("the attempt before was killed; what it did after its last checkpoint is charged, and done again")
+                note(
+                    "the attempt before was cut short; what it did after its last checkpoint is charged, and done again"
+                )
             session = Session(
-                recipe, data, run, fit, device=device, ranks=ranks, clock=clock, journal=journal, tell=tell, saved=saved
+                recipe,
+                data,
+                run,
+                fit,
+                device=device,
+                ranks=ranks,
+                clock=clock,
+                journal=journal,
+                tell=tell,
+                saved=saved,
+                interruptible=signals.interruptible,
             )
             stack.callback(session.close)
         session.announce()
-        if session.progress.before is None:
-            session.first_look()
-        while (turn := session.turn(signals.received)).action not in ("finish", "leave"):
-            if turn.action == "look":
-                session.quick_look()
-            elif turn.action == "save":
-                session.save()
-            else:
-                outcome = session.step(turn.fraction)
-                if outcome.skipped:
-                    session.note("the update was not finite and was not made")
-                if session.progress.skipped >= MOST_SKIPPED:
-                    raise _diverged(session.progress.step, run)
+        torn = False
+        try:
+            turn = _until_the_end(session, signals, alone=alone)
+        except Leave as leave:
+            turn, torn = Turn("leave", clock.fraction(), leave.signal), True
+        if saves := session.unsaved:
+            session.save(must=True)
+        heartbeat.left_nothing = saves or not torn
+        if alone:
+            STAKE.release()
         if turn.action == "leave":
-            session.save()
             session.note(f"stopped by {turn.signal}")
-        else:
-            session.finish()
-        heartbeat.left_nothing = True
-        if signal := turn.signal or signals.received:  # one that came during the final look, too
+        if signal := turn.signal or signals.received:  # one that came during the final save, too
             raise _interrupted(signal, turn.fraction, session.progress.step, run)
     return session.progress, clock
+
+
+def _until_the_end(session: Session, signals: Signals, *, alone: bool) -> Turn:
+    """Turns until the budget is used and the end is saved, or until a signal is met between two of them: the last turn.
+    Raises Leave when a signal tears one away."""
+    if session.progress.before is None:
+        session.first_look()
+    while (turn := session.turn(signals.received)).action not in ("finish", "leave"):
+        if turn.action == "look":
+            session.quick_look()
+        elif turn.action == "save":
+            session.save()
+            if alone and not session.unsaved:
+                STAKE.release()
+        else:
+            outcome = session.step(turn.fraction)
+            STAKE.hold()
+            if outcome.skipped:
+                session.note(f"the update was not made: {outcome.reason}")
+            if session.progress.skipped >= MOST_SKIPPED:
+                session.roll_back(outcome.reason)
+    if turn.action == "finish":
+        STAKE.hold()
+        session.finish()
+    return turn
+
+
+@contextlib.contextmanager
+def _building(signals: Signals, run: RunDir) -> Iterator[None]:
+    """Nothing of a run that is being built is to be saved."""
+    try:
+        with signals.interruptible():
+            yield
+    except Leave as leave:
+        raise Interrupted(
+            f"{leave.signal}: stopped before the first step", where=str(run.root), fix=SAME_COMMAND
+        ) from None
 
 
 def _resting_clock(recipe: Recipe, saved: checkpoint.Saved, charged: float) -> Clock:
@@ -113,24 +164,15 @@ def _charged(run: RunDir, note: Callable[[str], None]) -> tuple[float, bool]:
     if not run.heartbeat.exists():
         return 0.0, False
     try:
-        beat = read_json(run.heartbeat)
-        return float(beat["used_seconds"]), bool(beat["stopped"])
-    except (DataError, KeyError, TypeError, ValueError):
+        return read_heartbeat(run.heartbeat)
+    except ValueError:
         note("the heartbeat is damaged; the clock continues from the checkpoint's")
         return 0.0, False
-
-
-def _diverged(step: int, run: RunDir) -> GpudayError:
-    return GpudayError(
-        f"{MOST_SKIPPED} updates in a row were not finite, at step {step}",
-        where=str(run.root),
-        fix="lower the learning rate (--set optimizer.lr=...); the last checkpoint is intact",
-    )
 
 
 def _interrupted(signal: str, fraction: float, step: int, run: RunDir) -> Interrupted:
     return Interrupted(
         f"{signal}: stopped at step {step}, {fraction:.0%} of the budget used",
         where=str(run.root),
-        fix="give the same command again to resume",
+        fix=SAME_COMMAND,
     )

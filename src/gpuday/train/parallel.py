@@ -3,11 +3,13 @@
 Gradients are summed by one all-reduce for each optimizer step, after its last micro-batch, and not by a wrapper around
 the model: the weights of the loss are already divided by the count of the whole step, so that the sum is the gradient
 of the whole batch. What the host decides goes through gloo, so that it waits for no device. Every collective has a
-time limit, and `torchrun` ends all ranks when one fails: nothing waits for ever.
+time limit, and `torchrun` ends all ranks when one fails: nothing waits for ever. A collective that fails because ranks
+are gone is a `RankGone`, which names them.
 """
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,8 +20,10 @@ import torch.distributed as dist
 import xxhash
 from torch import Tensor
 
-from gpuday.core.errors import EnvironmentFault, Interrupted
+from gpuday.core.errors import EnvironmentFault, Interrupted, UsageError
 from gpuday.train.device import is_out_of_memory, pick_device
+from gpuday.train.peers import Peers, RankGone
+from gpuday.train.signals import Leave
 
 T = TypeVar("T")
 BUCKET_BYTES = 64 << 20  # of gradient that is copied together: few launches, little memory
@@ -36,6 +40,18 @@ class _Groups:
     device: dist.ProcessGroup
 
 
+TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+STARTED = "start several ranks with torchrun --nproc-per-node N -m gpuday run, or unset these variables for one alone"
+
+
+def _told(name: str, default: int) -> int:
+    """A number from the environment."""
+    text = os.environ.get(name, str(default))
+    if not text.strip().lstrip("-").isdecimal():
+        raise UsageError(f"{name} is {text!r}, not a number", where="the environment", fix=STARTED)
+    return int(text)
+
+
 class TooLarge(Exception):
     """What was tried did not fit the memory of this rank's device, or of another's."""
 
@@ -49,11 +65,21 @@ class Ranks:
     def __init__(self, rank: int = 0, size: int = 1, *, local: int = 0) -> None:
         self.rank, self.size, self._local = rank, size, local
         self._groups: _Groups | None = None
+        self._peers: Peers | None = None
 
     @staticmethod
     def of_environment() -> "Ranks":
-        """What `torchrun` tells in RANK, WORLD_SIZE and LOCAL_RANK; without it a rank alone."""
-        rank, size, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+        """What `torchrun` tells in RANK, WORLD_SIZE and LOCAL_RANK; without it a rank alone.
+
+        Raises UsageError for what `torchrun` never says: a rank that no others know of would wait for them for ever.
+        """
+        rank, size, local = (_told(n, d) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+        needed = ("RANK", "MASTER_ADDR", "MASTER_PORT") if size != 1 else ()
+        missing = [name for name in needed if not os.environ.get(name)]
+        if missing or not 0 <= rank < size or local < 0 or (needed and not os.environ["MASTER_PORT"].isdecimal()):
+            said = ", ".join(f"{n}={os.environ[n]}" for n in (*TOLD, "MASTER_PORT") if n in os.environ)
+            lacking = f", without {', '.join(missing)}" if missing else ""
+            raise UsageError(f"no rank can be made of {said}{lacking}", where="the environment", fix=STARTED)
         return Ranks(rank, size, local=local)
 
     @property
@@ -77,26 +103,48 @@ class Ranks:
     @contextlib.contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
         """Inside the block the ranks hear each other. They leave together, after a signal too, so that nobody's exit
-        lets `torchrun` end a rank that still writes. Whoever leaves by a fault leaves at once, for all."""
+        lets `torchrun` end a rank that still writes. Whoever leaves by a fault leaves at once, for all: the others then
+        raise RankGone, as they do for a rank that was killed."""
         if self.size == 1:
             yield
             return
-        dist.init_process_group("gloo", timeout=PREPARE_LIMIT)
-        host = dist.new_group(backend="gloo", timeout=STEP_LIMIT)
-        cuda = device.type == "cuda"
-        self._groups = _Groups(
-            dist.group.WORLD, host, dist.new_group(backend="nccl", timeout=STEP_LIMIT) if cuda else host
-        )
+        store, *_ = next(dist.rendezvous("env://", self.rank, self.size, timeout=PREPARE_LIMIT))
+        self._peers = Peers(store, self.rank, self.size)
+        with self._together():
+            dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.size, timeout=PREPARE_LIMIT)
+            host = dist.new_group(backend="gloo", timeout=STEP_LIMIT)
+            wide = dist.new_group(backend="nccl", timeout=STEP_LIMIT) if device.type == "cuda" else host
+        self._groups = _Groups(dist.group.WORLD, host, wide)
         try:
             yield
         except Interrupted:
-            self._leave()
+            with contextlib.suppress(RankGone):  # the signal is why this rank leaves, and its state is saved
+                self._leave()
+            raise
+        except RankGone:
+            raise
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and (gone := self._peers.fault(error)):
+                raise gone from error  # `torchrun` stops the others of a rank that died by a signal
+            self._peers.leave()
             raise
         self._leave()
 
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """Around collectives, and nothing else. Raises RankGone when they fail because ranks are gone or do not answer."""
+        try:
+            yield
+        except RuntimeError as error:
+            gone = None if self._peers is None or is_out_of_memory(error) else self._peers.fault(error)
+            if gone is None:
+                raise
+            raise gone from error
+
     def _leave(self) -> None:
         if self._groups is not None:
-            dist.barrier(self._groups.host)
+            with self._together():
+                dist.barrier(self._groups.host)
             self._groups = None
             dist.destroy_process_group()
 
@@ -104,19 +152,18 @@ class Ranks:
         """What `lead` returns on rank 0 and then, once that is done, `others` (or `lead` again) on the other ranks."""
         if self._groups is None:
             return lead()
-        if not self.leads:
+        done = [lead()] if self.leads else []
+        with self._together():
             dist.barrier(self._groups.preparing)
-            return (others or lead)()
-        done = lead()
-        dist.barrier(self._groups.preparing)
-        return done
+        return done[0] if done else (others or lead)()
 
     def broadcast(self, values: Sequence[float]) -> list[float]:
         """The values of rank 0, in fp64."""
         if self._groups is None:
             return list(values)
         theirs = torch.tensor(values, dtype=torch.float64)
-        dist.broadcast(theirs, 0, group=self._groups.host)
+        with self._together():
+            dist.broadcast(theirs, 0, group=self._groups.host)
         return theirs.tolist()
 
     def largest(self, value: float) -> float:
@@ -128,18 +175,26 @@ class Ranks:
         return self._reduced(values, dist.ReduceOp.SUM)
 
     def attempt(self, call: Callable[[], T]) -> T:
-        """What the call returns. Raises TooLarge, on all ranks, when memory ran out in it on one of them.
+        """What the call returns. Raises TooLarge, on all ranks, when memory ran out in it on one of them, and Leave when
+        it was raised on one: all leave by that signal.
 
-        The call must not wait for other ranks where memory may have run out on one: that one would not be there.
+        The call must not wait for other ranks where either may happen on one: that one would not be there.
         """
         made: list[T] = []
+        verdict = 0  # what all ranks do is the largest: 1 says too large, and 1 + n to leave by signal n
         try:
             made.append(call())
+        except Leave as leave:
+            verdict = 1 + signal.Signals[leave.signal]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            verdict = 1
         # Behind the block above, what the call held is free again.
-        if self.largest(not made):
+        agreed = int(self.largest(verdict))
+        if agreed > 1:
+            raise Leave(signal.Signals(agreed - 1).name)
+        if agreed:
             raise TooLarge
         return made[0]
 
@@ -156,7 +211,8 @@ class Ranks:
             return
         for bucket in buckets(tensors, BUCKET_BYTES):
             flat = torch.cat([t.reshape(-1) for t in bucket], out=room[: _elements(bucket)])
-            dist.all_reduce(flat, group=self._groups.device)
+            with self._together():
+                dist.all_reduce(flat, group=self._groups.device)
             for tensor, piece in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
                 tensor.copy_(piece.view_as(tensor))
 
@@ -169,7 +225,8 @@ class Ranks:
             digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
         mine = torch.tensor([digest.intdigest() >> 1])
         seen = [torch.zeros_like(mine) for _ in range(self.size)]
-        dist.all_gather(seen, mine, group=self._groups.host)
+        with self._together():
+            dist.all_gather(seen, mine, group=self._groups.host)
         if odd := [rank for rank, other in enumerate(seen) if not torch.equal(other, seen[0])]:
             raise EnvironmentFault(
                 f"the weights of ranks {odd} differ from those of rank 0",
@@ -180,7 +237,8 @@ class Ranks:
         if self._groups is None:
             return list(values)
         both = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(both, how, group=self._groups.host)
+        with self._together():
+            dist.all_reduce(both, how, group=self._groups.host)
         return both.tolist()
 
 

@@ -1,7 +1,9 @@
 """How far a run has come, what things cost it lately, and what it does next: plain values, without tensors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from gpuday.train.guard import WINDOW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +19,13 @@ class Progress:
     flops: float = 0.0
     """Useful FLOPs so far, by formula."""
     skipped: int = 0
-    """Non-finite updates in a row."""
+    """Updates in a row that were not made."""
+    losses: list[float] = field(default_factory=list)
+    """Of the latest updates that were made, oldest first: what the next one is measured by."""
+    norms: list[float] = field(default_factory=list)
+    """Their gradient norms."""
+    rolled_back_to: int = -1
+    """Step of the checkpoint that the run last went back to; -1 where it never did."""
     microbatch: int = 0
     """Rows that a device gets at a time: as fitted, or fewer since memory ran out."""
     compilations: int = 0
@@ -26,6 +34,22 @@ class Progress:
     """The held-out answer of the untrained model."""
     final: dict[str, Any] | None = None
     """The held-out answer at the end; a run that has it is finished."""
+
+    def after(
+        self, *, rows: int, tokens: int, flops: float, loss: float, norm: float, skipped: bool, compilations: int
+    ) -> "Progress":
+        """The progress one step later. A step whose update was `skipped` counts, and measures no other."""
+        return replace(
+            self,
+            step=self.step + 1,
+            position=self.position + rows,
+            tokens=self.tokens + tokens,
+            flops=self.flops + flops,
+            skipped=self.skipped + 1 if skipped else 0,
+            losses=self.losses if skipped else [*self.losses, loss][-WINDOW:],
+            norms=self.norms if skipped else [*self.norms, norm][-WINDOW:],
+            compilations=compilations,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

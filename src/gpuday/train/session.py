@@ -1,18 +1,20 @@
 """What the loop works on: the live objects of a run, and the few things that are done with them."""
 
+import math
 import signal
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from gpuday.core.clock import Clock
-from gpuday.core.errors import FitError
-from gpuday.core.journal import Checkpoint, Journal, Note, Start, Step, Validation
+from gpuday.core.journal import Checkpoint, Journal, Note, Rollback, Start, Step, Validation
 from gpuday.core.rundir import RunDir
 from gpuday.core.seeds import stream_seed
-from gpuday.data.prepare import PreparedData
+from gpuday.data.prepared import PreparedData
 from gpuday.models.flops import training_per_token
 from gpuday.models.kernels import choose_attention, needs_of
 from gpuday.recipe import Recipe
@@ -20,13 +22,18 @@ from gpuday.train import checkpoint
 from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.batches import Batches
 from gpuday.train.device import configure, release
+from gpuday.train.endings import diverged, too_large
 from gpuday.train.fit import Fit
+from gpuday.train.guard import refusal
+from gpuday.train.mending import identity
 from gpuday.train.parallel import Ranks, TooLarge
-from gpuday.train.parameters import named_parameters
 from gpuday.train.progress import ACTIONS, Pace, Progress, Turn
+from gpuday.train.saves import Saves
+from gpuday.train.signals import Interruptible
 from gpuday.train.step import MaskLevels, Outcome, take_step
 from gpuday.train.timing import Timing
 from gpuday.train.validate import Answer, HeldOut
+from gpuday.train.weights import Tensors, Weights, is_sound
 
 QUICK = 8  # looks before the last take one held-out row in this many
 
@@ -53,9 +60,11 @@ class Session:
         journal: Journal,
         tell: Tell,
         saved: checkpoint.Saved | None,
+        interruptible: Interruptible = nullcontext,
     ) -> None:
         self.recipe, self.fit, self.clock = recipe, fit, clock
         self._run, self._device, self._ranks, self._journal, self._tell = run, device, ranks, journal, tell
+        self._interruptible = interruptible
         self._vocabulary = vocabulary_of(data.tokenizer)
         self._length = recipe.data.length
         configure(device, threads=fit.threads)
@@ -66,7 +75,7 @@ class Session:
         needs = needs_of(encoder, documents=documents, compiled=fit.compiled)
         self._attention = choose_attention(device, encoder.dtype, needs)
         encoder.kernel = self._attention.kernel
-        self._stepper = recipe.optimizer.build(named_parameters(self._learner), dtype=getattr(torch, fit.dtype))
+        self._weights = Weights(self._learner, recipe.optimizer, dtype=encoder.dtype)
         self._heldout = HeldOut(data.heldout, self._vocabulary, isolate=isolate)
         self._batches = Batches(
             data.train,
@@ -85,15 +94,20 @@ class Session:
         self.progress, pace = Progress(microbatch=fit.microbatch), Pace()
         self._look_microbatch = fit.microbatch
         if saved is not None:
-            checkpoint.load_weights(dict(self._learner.named_parameters()), saved.model)
+            self._weights.restore(saved)
             self.progress, pace = Progress(**saved.state["progress"]), Pace(**saved.state["pace"])
-            if self.progress.step:
-                self._stepper.load(saved.optimizer)
         ranks.check_equal(list(self._learner.parameters()))
         if fit.compiled:
             self._learner.compile(dynamic=False, fullgraph=True, mode=fit.compile_mode)
         self._compiled_before = compilations() - self.progress.compilations
         self._timing = Timing(clock, recipe.train, step=self.progress.step, pace=pace)
+        self._saved_step = self.progress.step
+        self._saves, self._identity = Saves(run.checkpoints, self.note), identity(recipe, fit)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether steps were made that no checkpoint has."""
+        return self.progress.step != self._saved_step
 
     def announce(self) -> None:
         """Journal the beginning of this attempt."""
@@ -115,7 +129,9 @@ class Session:
         if self._ranks.leads:
             fraction = self.clock.fraction()
             rows, compiles = self._rows_at(fraction), self._compiles(self._mask_level(fraction))
-            action = ACTIONS.index(self._timing.next(self.progress.step, fraction, rows=rows, compiles=compiles))
+            doubtful = self.progress.skipped > 0
+            following = self._timing.next(self.progress.step, fraction, rows=rows, compiles=compiles, doubtful=doubtful)
+            action = ACTIONS.index(following)
         number = signal.Signals[received].value if received else 0
         decided, fraction = self._ranks.broadcast([action, fraction])
         if sent := self._ranks.largest(number):
@@ -125,7 +141,7 @@ class Session:
     def first_look(self) -> None:
         """The held-out loss before training, and a first checkpoint; both measure what the end must be left for."""
         self.progress = replace(self.progress, before=self.quick_look())
-        self.save()
+        self.save(must=True)  # nothing is lost yet: whoever gave the command can still mend the disk
 
     def quick_look(self) -> dict[str, Any]:
         """The held-out answer on a part of the rows, the same part each time."""
@@ -133,7 +149,7 @@ class Session:
 
     def look(self, rows: int, *, final: bool = False) -> dict[str, Any]:
         """The held-out answer on the first `rows` rows, journalled."""
-        with self.clock.activity("validate"), self._stepper.evaluation():
+        with self.clock.activity("validate"), self._weights.stepper.evaluation():
             answer = self._ask(rows)
         row = Validation(
             step=self.progress.step,
@@ -149,36 +165,33 @@ class Session:
         self._timing.looked(self.progress.step, answer.row_seconds * self.fit.heldout_rows)
         return {key: value for key, value in asdict(answer).items() if key != "row_seconds"}
 
-    def save(self) -> None:
-        """Write a checkpoint and set the clock's reserve by what it cost; rank 0 alone does."""
-        if not self._ranks.leads:
-            return
-        began = self.clock.used_seconds()
-        self._timing.reserve()
-        with self.clock.activity("save"):
-            folder = checkpoint.save(
-                self._run.checkpoints,
-                self.progress.step,
-                model={name: p.detach() for name, p in self._learner.named_parameters()},
-                optimizer=self._stepper.state(),
-                state={
-                    "progress": asdict(self.progress),
-                    "pace": asdict(self._timing.pace),
-                    "clock": self.clock.state(),
-                },
+    def save(self, *, must: bool = False) -> None:
+        """Write a checkpoint and set the clock's reserve by what it cost; rank 0 alone does. On a disk that does not take
+        it training goes on, unless the save `must` be made: then EnvironmentFault is raised."""
+        began, folder = self.clock.used_seconds(), None
+        if self._ranks.leads:
+            self._timing.reserve()
+            with self.clock.activity("save"):
+                folder = self._saves.make(self._write, must=must)
+            self._timing.tried(self.progress.step)
+        if folder is not None:
+            now = self.clock.used_seconds()
+            self._timing.saved(self.progress.step, now - began)
+            self._journal.write(
+                Checkpoint(step=self.progress.step, seconds=now, save_seconds=now - began, folder=folder.name)
             )
-        now = self.clock.used_seconds()
-        self._timing.saved(self.progress.step, now - began)
-        self._journal.write(
-            Checkpoint(step=self.progress.step, seconds=now, save_seconds=now - began, folder=folder.name)
-        )
+        if folder is not None or not self._ranks.leads:
+            self._saved_step = self.progress.step
 
     def finish(self) -> None:
         """The final held-out loss, and the final weights, durable."""
         self._batches.close()
-        self.progress = replace(self.progress, final=self.look(self.fit.heldout_rows, final=True))
-        with self._stepper.evaluation():
-            self.save()
+        final = self.look(self.fit.heldout_rows, final=True)
+        if not math.isfinite(final["nats_per_token"]):
+            raise diverged(self._run.root, self.progress, "the final held-out loss is not finite")
+        self.progress = replace(self.progress, final=final)
+        with self._weights.stepper.evaluation():
+            self.save(must=True)
 
     def step(self, fraction: float) -> Outcome:
         """One optimizer step at this fraction of the budget, counted, journalled.
@@ -215,15 +228,56 @@ class Session:
             tokens=self.progress.tokens,
             flops=self.progress.flops,
             skipped=outcome.skipped,
+            microbatch=self.progress.microbatch,
+            reason=outcome.reason,
         )
         self._journal.write(row)
         self._tell("step", **asdict(row))
         return outcome
 
+    def roll_back(self, reason: str) -> None:
+        """Weights and optimizer of the newest good checkpoint, and on with the rows after those that were read.
+
+        What the kept trajectory counts goes back: steps, tokens, FLOPs. The clock keeps its seconds, and the stream its
+        position. A checkpoint at once, so that a kill does not do it again. Raises GpudayError when the run has not come
+        further since it went back before.
+        """
+        now = self.progress
+        with self.clock.activity("roll back"):
+            saved = self._ranks.lead_first(
+                lambda: checkpoint.load_newest(self._run.checkpoints, warn=self.note, fits=is_sound)
+            )
+            if saved is None or saved.state["progress"]["step"] <= now.rolled_back_to:
+                raise diverged(self._run.root, now, reason)
+            self._weights.restore(saved)
+            self.progress = replace(
+                Progress(**saved.state["progress"]),
+                position=now.position,
+                microbatch=now.microbatch,
+                compilations=now.compilations,
+                rolled_back_to=saved.state["progress"]["step"],
+            )
+            self.clock.take_back(saved.state["clock"]["counts"])
+            self._ranks.check_equal(list(self._learner.parameters()))
+            if self._ranks.leads:  # behind the comparison, by which all have read it
+                checkpoint.drop_after(self._run.checkpoints, self.progress.step)
+        self._timing.went_back(self.progress.step)
+        self._journal.write(Rollback(step=self.progress.step, from_step=now.step, position=now.position, reason=reason))
+        self.note(
+            f"{now.skipped} updates in a row could not be made ({reason}): back from step {now.step} to the weights of "
+            f"step {self.progress.step}, and on with row {now.position:,} of the stream"
+        )
+        self._saved_step = -1  # the checkpoint of this step has another position in the stream
+        self.save()
+
     def note(self, message: str) -> None:
         """Journal and show what a reader must know."""
         self._journal.write(Note(step=self.progress.step, message=message))
         self._tell("note", step=self.progress.step, message=message)
+
+    def final_tensors(self) -> tuple[Tensors, Tensors]:
+        """Weights and optimizer state as `finish` would save them at this step."""
+        return self._weights.final_tensors()
 
     def close(self) -> None:
         """End the loader's thread."""
@@ -237,15 +291,22 @@ class Session:
         try:
             return take_step(
                 self._learner,
-                self._stepper,
+                self._weights.stepper,
                 partial(self._batches.step, position, rows, multiplier=level, microbatch=microbatch),
                 multiplier=multiplier,
                 clip=self.recipe.train.clip,
                 ranks=self._ranks,
+                interruptible=self._interruptible,
+                refuse=partial(
+                    refusal,
+                    losses=self.progress.losses,
+                    norms=self.progress.norms,
+                    spike=self.recipe.train.spike,
+                ),
             )
         except TooLarge as error:
             if microbatch == 1:
-                raise self._too_large(f"step {self.progress.step + 1}") from error
+                raise too_large(self.fit.device, f"step {self.progress.step + 1}") from error
         self.progress = replace(self.progress, microbatch=microbatch // 2)
         release(self._device)  # the blocks that were cut for the larger micro-batch
         self._compiled_levels.clear()  # shapes are static: each level compiles once more
@@ -260,21 +321,34 @@ class Session:
         while True:
             try:
                 return self._heldout.ask(
-                    self._learner.model, rows=rows, microbatch=microbatch, device=self._device, ranks=self._ranks
+                    self._learner.model,
+                    rows=rows,
+                    microbatch=microbatch,
+                    device=self._device,
+                    ranks=self._ranks,
+                    interruptible=self._interruptible,
                 )
             except TooLarge as error:
                 if microbatch == 1:
-                    raise self._too_large("a look at the held-out text") from error
+                    raise too_large(self.fit.device, "a look at the held-out text") from error
             self._look_microbatch = microbatch // 2
             release(self._device)
             self.note(f"out of memory in a look with {microbatch} rows at a time; from here on {microbatch // 2}")
             microbatch = self._look_microbatch
 
-    def _too_large(self, where: str) -> FitError:
-        return FitError(
-            "not even one row fits the device's memory",
-            where=f"{self.fit.device}, {where}",
-            fix="choose a smaller --size, or end what else uses the memory",
+    def _write(self) -> Path:
+        model, optimizer = self._weights.tensors()
+        return checkpoint.save(
+            self._run.checkpoints,
+            self.progress.step,
+            model=model,
+            optimizer=optimizer,
+            state={
+                "progress": asdict(self.progress),
+                "pace": asdict(self._timing.pace),
+                "clock": self.clock.state(),
+                **self._identity,
+            },
         )
 
     def _compiles(self, level: float) -> bool:
@@ -289,14 +363,13 @@ class Session:
         flops = tokens * training_per_token(
             self.recipe.model, vocab=self._vocabulary.size, length=self._length, predicted_share=share
         )
-        before = self.progress
-        self.progress = replace(
-            before,
-            step=before.step + 1,
-            position=before.position + rows,
-            tokens=before.tokens + tokens,
-            flops=before.flops + flops,
-            skipped=before.skipped + 1 if outcome.skipped else 0,
+        self.progress = self.progress.after(
+            rows=rows,
+            tokens=tokens,
+            flops=flops,
+            loss=outcome.loss,
+            norm=outcome.gradient_norm,
+            skipped=outcome.skipped,
             compilations=compilations() - self._compiled_before,
         )
         self.clock.advance(tokens=tokens, steps=1, flops=flops)

@@ -1,32 +1,118 @@
-"""Signals that ask for an end: the loop finishes the present step, saves, and leaves."""
+"""Signals that ask for an end: obeyed at once where only work in hand is lost, else behind the update or save being made.
+
+Python runs a handler in the main thread, between two instructions. Native code may hold it up; who owns the process
+(`gpuday.cli.leaving`) therefore has a thread that ends it, by the times given here, when nobody else did.
+"""
 
 import signal
-from types import FrameType
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import FrameType, TracebackType
 from typing import Any
 
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+SAME = 1.0  # seconds within which signals are one wish: `timeout`, `torchrun` and a terminal may each send two
+GRACE = 3.0  # seconds for the way out, where every step that was made is on disk
+SAVE_GRACE = 120.0  # and where one is not: the longest notice that clouds give before they take a machine away
+
+Interruptible = Callable[[], AbstractContextManager[None]]  # makes a block that a signal may tear away
+
+
+class Leave(KeyboardInterrupt):
+    """A signal came, and the main thread stood where it may be torn away. No `except Exception` stops it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.signal = name
+
+
+@dataclass
+class Stake:
+    """Whether the process holds steps that no checkpoint has, and since when it does not."""
+
+    held: bool = False
+    since: float = 0.0
+
+    def hold(self) -> None:
+        """A step was made."""
+        self.held = True
+
+    def release(self) -> None:
+        """A checkpoint has all there is."""
+        self.held, self.since = False, time.monotonic()
+
+    def deadline(self, asked: float) -> float:
+        """The moment after which a process that was asked to leave at `asked` is ended, by the monotonic clock."""
+        return asked + SAVE_GRACE if self.held else max(asked, self.since) + GRACE
+
+
+STAKE = Stake()  # of this process: it trains one run at a time
+
+
+def obeyed() -> tuple[signal.Signals, ...]:
+    """The watched signals, but SIGHUP where the process was started to outlive its terminal, as by `nohup`."""
+    outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return tuple(number for number in WATCHED if not (outlives and number == signal.SIGHUP))
 
 
 class Signals:
     """Inside the block `received` holds the name of the first signal that came; the handlers before are put back.
 
-    A second signal raises KeyboardInterrupt at once; the last checkpoint is then what a resume begins from.
+    Within `interruptible()` a signal raises Leave where the main thread stands. A second one, SAME seconds after the first
+    or later, raises KeyboardInterrupt anywhere; the last checkpoint is then what a resume begins from.
     """
 
     def __init__(self) -> None:
         self.received = ""
+        self._first = 0.0
         self._before: dict[signal.Signals, Any] = {}
+        self._region = Region(self)
 
     def __enter__(self) -> "Signals":
-        for number in WATCHED:
+        for number in obeyed():
             self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
+        STAKE.release()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def interruptible(self) -> "Region":
+        """A block that a signal may tear away at any instruction: it touches nothing that is saved, holds no lock
+        that is needed afterwards, and waits for no other rank. Blocks do not nest."""
+        return self._region
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received:  # asked twice: whoever asks does not want to wait for the step
+        if not self.received:
+            self.received, self._first = signal.Signals(number).name, time.monotonic()
+            self._region.tear()
+        elif time.monotonic() - self._first > SAME:  # whoever asks twice does not want to wait for the save
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+
+
+class Region:
+    """The interruptible block of `Signals`. One that a signal has met ends in Leave, whatever became of the exception on
+    its way: destructors and native callbacks drop it, and the start of a native module makes another of it."""
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+        self._open = self._torn = False
+
+    def __enter__(self) -> None:
+        self._torn, self._open = False, True
+        if self._signals.received:  # asked behind the line above: a signal in between raises by itself
+            self.tear()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._open = False
+        if self._torn and not isinstance(error, Leave):
+            raise Leave(self._signals.received) from None
+
+    def tear(self) -> None:
+        """Raise Leave if the block is open. It counts as closed from here on, since its end may not be reached."""
+        if self._open:
+            self._open, self._torn = False, True
+            raise Leave(self._signals.received)

@@ -1,7 +1,7 @@
-"""One optimizer step: gradients over micro-batches and ranks, clipping, the non-finite guard, the update."""
+"""One optimizer step: gradients over micro-batches and ranks, clipping, the guard, the update."""
 
-import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,16 +11,20 @@ from torch import Tensor
 from gpuday.objectives import Learner
 from gpuday.optim import Stepper
 from gpuday.train.batches import Inputs
+from gpuday.train.guard import not_finite
 from gpuday.train.parallel import Ranks, TooLarge
+from gpuday.train.signals import Interruptible, Leave
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Mean loss over the step's predicted tokens in nats, global gradient norm before clipping, whether it counted."""
+    """Mean loss over the step's predicted tokens in nats, global gradient norm before clipping, and whether the update was
+    left out, with the reason."""
 
     loss: float
     gradient_norm: float
     skipped: bool
+    reason: str = ""
 
 
 def take_step(
@@ -31,22 +35,27 @@ def take_step(
     multiplier: float,
     clip: float,
     ranks: Ranks,
+    refuse: Callable[[float, float], str] = not_finite,
+    interruptible: Interruptible = nullcontext,
 ) -> Outcome:
     """Accumulate, sum over the ranks, guard, clip, update. The device is waited for once, when loss and norm are read.
 
-    An update with a non-finite loss or norm is not made; the caller journals it. Raises TooLarge, on all ranks, when
-    memory ran out on one before the update; during the update it is an error like any other.
+    An update is not made when `refuse` has a reason against its loss and norm, which are the same on all ranks; the
+    caller journals it. Raises TooLarge, on all ranks, when memory ran out on one before the update; during the update it
+    is an error like any other. Raises Leave, on all ranks, when one came within `interruptible` on one of them: gradients
+    are computed in such blocks, one for each micro-batch. Neither leaves gradients behind.
     """
     parameters = [p for p in learner.parameters() if p.requires_grad]
 
-    def accumulate() -> tuple[list[Tensor], Tensor]:
+    def accumulate(within: Interruptible) -> tuple[list[Tensor], Tensor]:
         """The loss and the gradients of this rank's micro-batches at the present weights, and room to add the ranks'."""
         learner.zero_grad(set_to_none=True)
         total = torch.zeros((), device=parameters[0].device)
         for inputs in microbatches():
-            loss = learner(inputs)
-            loss.backward()
-            total.add_(loss.detach())
+            with within():
+                loss = learner(inputs)
+                loss.backward()
+                total.add_(loss.detach())
         mine = [total, *(p.grad for p in parameters if p.grad is not None)]
         return mine, ranks.room(mine)
 
@@ -60,18 +69,18 @@ def take_step(
         return torch.stack([total, norm])
 
     def gradients() -> None:
-        combine(*accumulate())
+        combine(*accumulate(nullcontext))  # in the middle of an update
 
     try:
-        read = ranks.attempt(partial(combine, *ranks.attempt(accumulate)))
-    except TooLarge:
+        read = ranks.attempt(partial(combine, *ranks.attempt(partial(accumulate, interruptible))))
+    except (TooLarge, Leave):
         learner.zero_grad(set_to_none=True)
         raise
     loss, norm = read.tolist()
-    skipped = not (math.isfinite(loss) and math.isfinite(norm))
-    if not skipped:
+    reason = refuse(loss, norm)
+    if not reason:
         stepper.step(multiplier, gradients)
-    return Outcome(loss, norm, skipped)
+    return Outcome(loss, norm, bool(reason), reason)
 
 
 class MaskLevels:

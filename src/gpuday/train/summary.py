@@ -7,9 +7,9 @@ import torch
 
 from gpuday.core import config
 from gpuday.core.clock import Clock
-from gpuday.core.journal import Start, Step, attempts, read, surviving
+from gpuday.core.journal import Rollback, Start, Step, attempts, read, surviving
 from gpuday.core.rundir import RunDir
-from gpuday.data.prepare import PreparedData
+from gpuday.data.prepared import PreparedData
 from gpuday.models.flops import training_per_token
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_model
@@ -53,6 +53,8 @@ def sections(
             "tokens": progress.tokens,
             "tokens_processed": processed,
             "steps": progress.step,
+            "skipped_updates": sum(row.skipped for row in steps),
+            "rollbacks": sum(isinstance(row, Rollback) for row in rows),
             "epochs": progress.position / len(data.train),
             "tokens_per_second": statistics.median(steady) if steady else None,
             "tokens_per_second_overall": progress.tokens / used,

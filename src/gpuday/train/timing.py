@@ -19,11 +19,15 @@ class Timing:
         # The step after which it was done last, and the moment.
         self._looked, self._saved = (step, clock.fraction()), (step, clock.used_seconds())
 
-    def next(self, step: int, fraction: float, *, rows: int, compiles: bool) -> Action:
-        """What comes next at this fraction of the budget; a step would read so many rows, and compile or not."""
+    def next(self, step: int, fraction: float, *, rows: int, compiles: bool, doubtful: bool = False) -> Action:
+        """What comes next at this fraction of the budget; a step would read so many rows, and compile or not.
+
+        Weights that are `doubtful` are not saved for the time being: the last update could not be made with them.
+        """
         if step > self._looked[0] and fraction < 1.0 and fraction - self._looked[1] >= self._config.validate_every:
             return "look"
-        if step > self._saved[0] and self._clock.used_seconds() - self._saved[1] >= self._config.save_every_seconds:
+        since = self._clock.used_seconds() - self._saved[1]
+        if step > self._saved[0] and since >= self._config.save_every_seconds and not doubtful:
             return "save"
         # Room for half of a step if it only steps, and for all of it if it compiles.
         seconds = rows * self.pace.row_seconds
@@ -38,14 +42,22 @@ class Timing:
             self._row_seconds.append(seconds / rows)
             self.pace = replace(self.pace, row_seconds=statistics.median(self._row_seconds))
 
+    def went_back(self, step: int) -> None:
+        """The run is at this step again, as if it had been resumed there."""
+        self._looked = step, self._clock.fraction()
+
     def looked(self, step: int, whole_seconds: float) -> None:
         """A look was taken; one at all rows would take so long."""
         self._looked = step, self._clock.fraction()
         self.pace = replace(self.pace, look_seconds=whole_seconds)
 
+    def tried(self, step: int) -> None:
+        """A save was tried; the next one comes as late as after one that succeeded."""
+        self._saved = step, self._clock.used_seconds()
+
     def saved(self, step: int, seconds: float) -> None:
         """A save took so long."""
-        self._saved = step, self._clock.used_seconds()
+        self.tried(step)
         self._save_seconds.append(seconds)
         self.reserve()
 

@@ -5,6 +5,7 @@ a tokenizer.
 """
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from gpuday.data.tokenfile import TokenStore
 from gpuday.models.heads import MaskedLM
 from gpuday.objectives import Int, Vocabulary
 from gpuday.train.parallel import Ranks
+from gpuday.train.signals import Interruptible
 
 RATE = 0.15
 CHUNK = 1024  # positions whose logits exist at a time: with 32,768 entries 128 MiB in fp32
@@ -56,18 +58,27 @@ class HeldOut:
         return len(self._ids)
 
     @torch.no_grad()
-    def ask(self, model: MaskedLM, *, rows: int, microbatch: int, device: torch.device, ranks: Ranks) -> Answer:
+    def ask(
+        self,
+        model: MaskedLM,
+        *,
+        rows: int,
+        microbatch: int,
+        device: torch.device,
+        ranks: Ranks,
+        interruptible: Interruptible = nullcontext,
+    ) -> Answer:
         """The loss on the first `rows` rows, micro-batches of which are dealt to the ranks in turn: the same answer on all.
 
         The model's mode (training or not) is put back afterwards. Raises TooLarge, on all ranks, when memory ran out on
-        one.
+        one, and Leave when one came within `interruptible`: each micro-batch is such a block.
         """
         rows = min(rows, len(self))
         was_training = model.training
         model.eval()
         began = time.perf_counter()
         try:
-            mine = ranks.attempt(lambda: self._sums(model, rows, microbatch, device, ranks))
+            mine = ranks.attempt(lambda: self._sums(model, rows, microbatch, device, ranks, interruptible))
         finally:
             model.train(was_training)
         totals, counts = np.array(ranks.total(mine)).reshape(2, -1)
@@ -75,7 +86,15 @@ class HeldOut:
         pace = (time.perf_counter() - began) / rows
         return Answer(float(totals.sum() / counts.sum()), rows, int(counts.sum()), by_source, pace)
 
-    def _sums(self, model: MaskedLM, rows: int, microbatch: int, device: torch.device, ranks: Ranks) -> list[float]:
+    def _sums(
+        self,
+        model: MaskedLM,
+        rows: int,
+        microbatch: int,
+        device: torch.device,
+        ranks: Ranks,
+        interruptible: Interruptible,
+    ) -> list[float]:
         """The losses of this rank's share by source, added up, then the masked positions by source."""
         totals, counts = np.zeros((2, len(self._names)))
         most = self._most_masked(microbatch)
@@ -88,9 +107,12 @@ class HeldOut:
             positions, labels = np.zeros((2, most), dtype=np.int64)
             positions[:count], labels[:count] = np.flatnonzero(masked), self._ids[start:stop][masked]
             segments = None if self._segments is None else torch.from_numpy(self._segments[start:stop]).to(device)
-            hidden = model.encoder(ids, segments=segments)
-            every = _losses(model, hidden, torch.from_numpy(positions).to(device), torch.from_numpy(labels).to(device))
-            losses = every.double().cpu().numpy()[:count]
+            with interruptible():
+                hidden = model.encoder(ids, segments=segments)
+                every = _losses(
+                    model, hidden, torch.from_numpy(positions).to(device), torch.from_numpy(labels).to(device)
+                )
+                losses = every.double().cpu().numpy()[:count]
             sources = np.repeat(self._source[start:stop], masked.sum(axis=1))
             totals += np.bincount(sources, losses, minlength=len(totals))
             counts += np.bincount(sources, minlength=len(counts))

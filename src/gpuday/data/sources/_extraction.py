@@ -16,7 +16,7 @@ import xxhash
 
 from gpuday.core.cache import cache_folder
 from gpuday.core.errors import EnvironmentFault
-from gpuday.core.rundir import write_atomic
+from gpuday.core.rundir import clear_unfinished, write_atomic
 from gpuday.data import docstrings
 
 MAX_PROCESSES = 8
@@ -32,6 +32,7 @@ def prose(paths: Sequence[Path]) -> Prose:
     found = _extract(paths)
     body = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
     write_atomic(place, _head(state, body) + body, durable=False)
+    clear_unfinished(place.parent, shared=True)
     return found
 
 

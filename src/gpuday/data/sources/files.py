@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import xxhash
 
+from gpuday.core.absent import why_absent
 from gpuday.core.errors import DataError
 from gpuday.data.document import Document, Drop, DropCounter
 from gpuday.data.records import LineTally, Separator, Texts, read_csv, read_jsonl, read_parquet, read_text
@@ -38,9 +39,9 @@ class Files(Source):
         for name in skipped:
             drops.add("read", Drop("file of unknown kind", name))
         several = len(found) <= _MAX_LABELS
-        whole = Path(self.path).name.split(".")[0].strip("*?[]") or "files"
+        whole = _label(Path(self.path).name.split(".")[0].strip("*?[]")) or "files"
         for path, name in found:
-            label = path.name.split(".")[0] if several else whole
+            label = _label(path.name.split(".")[0] or path.name) if several else whole
             tally = LineTally(path, drops)
             last, piece = -1, 0
             for number, text in self._texts(path, tally):
@@ -88,26 +89,28 @@ def _format(path: Path) -> str | None:
 
 def _find(text: str) -> tuple[list[tuple[Path, str]], list[str]]:
     """([(path, name below the root)] of known kind, names of the others), both sorted."""
-    if not text:
+    if not text or "\0" in text:
         raise DataError("no corpus path is given", fix="name a file, a folder or a glob")
     root = Path(text)
-    if os.path.lexists(root) and not root.is_dir():
+    if os.path.lexists(root) and not os.path.isdir(root):
         check_regular(root)
         if _format(root) is None:
             known = ", ".join([*sorted(_FORMATS), ".parquet"])
             raise DataError(f"{root} is of no known kind", fix=f"known: {known}, also with {', '.join(COMPRESSIONS)}")
-        return [(root, root.name)], []
-    if root.is_dir():
-        paths = [(p, p.relative_to(root).as_posix()) for p in _walk(root)]
+        return [(root, _readable(root.name))], []
+    if os.path.isdir(root):
+        paths = [(p, _readable(p.relative_to(root).as_posix())) for p in _walk(root)]
     elif any(c in text for c in "*?["):
         fixed = Path(*itertools.takewhile(lambda part: not any(c in part for c in "*?["), root.parts))
         hits = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(p)]
-        paths = [(p, p.relative_to(fixed).as_posix()) for p in hits]
+        paths = [(p, _readable(p.relative_to(fixed).as_posix())) for p in hits]
     else:
-        raise DataError(f"{root} does not exist", fix="check the path")
+        raise DataError(f"{text} does not exist", where="--corpus, --heldout", fix=why_absent(text, also=["pydocs"]))
     known_files = [(p, n) for p, n in paths if _format(p) is not None]
     for path, _ in known_files:
         check_regular(path)
+    if not paths and not root.is_dir():
+        raise DataError(f"nothing matches {text}", fix="check the pattern: * stands for names, ** for folders too")
     if not known_files:
         raise DataError(f"{text} holds no text files", fix=f"known kinds: {', '.join(sorted(_FORMATS))}, .parquet")
     return known_files, [n for p, n in paths if _format(p) is None]
@@ -117,8 +120,11 @@ def _walk(root: Path) -> list[Path]:
     """All files below a folder, sorted by path; links to folders are followed once."""
     seen: set[tuple[int, int]] = set()
     found: list[Path] = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        status = os.stat(folder)
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_refuse):
+        try:
+            status = os.stat(folder)
+        except OSError as error:
+            _refuse(error)
         if (status.st_dev, status.st_ino) in seen:
             subfolders.clear()
             continue
@@ -128,10 +134,28 @@ def _walk(root: Path) -> list[Path]:
     return sorted(found, key=lambda p: p.as_posix())
 
 
+def _refuse(error: OSError) -> NoReturn:
+    """A folder that cannot be read is not passed over: its text would be missing without a word."""
+    raise DataError(f"cannot read {error.filename}: {error.strerror}", fix="check its permissions") from error
+
+
+def _readable(name: str) -> str:
+    """A file's name as text that encodes to UTF-8: bytes that do not decode are written as backslash escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _label(name: str) -> str:
+    """The name as reports and screens may show it."""
+    return "".join(c if c.isprintable() else "?" for c in _readable(name))
+
+
 def _hash(path: Path, size: int, whole: bool) -> str:
-    with open(path, "rb") as file:
-        if whole:
-            return xxhash.xxh3_128_hexdigest(file.read())
-        head = file.read(_EDGE_BYTES)
-        file.seek(max(0, size - _EDGE_BYTES))
-        return xxhash.xxh3_128_hexdigest(head + file.read(_EDGE_BYTES))
+    try:
+        with open(path, "rb") as file:
+            if whole:
+                return xxhash.xxh3_128_hexdigest(file.read(size + 1))
+            head = file.read(_EDGE_BYTES)
+            file.seek(max(0, size - _EDGE_BYTES))
+            return xxhash.xxh3_128_hexdigest(head + file.read(_EDGE_BYTES))
+    except OSError as error:
+        _refuse(error)

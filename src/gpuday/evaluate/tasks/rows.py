@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 import xxhash
-import zstandard
 from numpy.typing import NDArray
 
 from gpuday.core.errors import DataError
 from gpuday.core.seeds import generator
+from gpuday.data.streams import decoded
 from gpuday.evaluate.tasks.task import Task, Tsv
 
 ENDINGS = (".jsonl", ".jsonl.zst", ".tsv")
 PARTIAL = "-partial"
 SHORT_ROWS = 1e-3  # the official QQP files hold a few rows torn by a line break; more than this share is another fault
+_LABEL_DIGITS = 9
+_SHOWN = 60  # characters of a value in an error
 MAX_BYTES = 4 << 30  # of an unpacked file; MNLI, the largest of GLUE, has 0.08 GB
 
 
@@ -143,11 +145,8 @@ def _layout(task: Task) -> str:
 def _unpacked(path: Path, content: bytes) -> bytes:
     if path.suffix != ".zst":
         return content
-    try:
-        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(io.BytesIO(content)) as stream:
-            text = stream.read(MAX_BYTES + 1)
-    except zstandard.ZstdError as error:
-        raise DataError(f"{path} is damaged: {error}", fix="restore the file") from error
+    with decoded(io.BytesIO(content), path, len(content)) as stream:
+        text = stream.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
         raise DataError(f"{path} unpacks to more than {MAX_BYTES:,} bytes", fix="is this the task's file?")
     return text
@@ -180,7 +179,9 @@ def _tsv_records(tsv: Tsv, path: Path, content: bytes) -> Iterator[tuple[int, di
     body = list(enumerate(lines, start=1))[0 if tsv.names else 1 :]
     wanted = [c for c in (tsv.text_a, tsv.text_b, tsv.label) if c is not None]
     if missing := [c for c in wanted if c not in names]:
-        raise DataError(f"no column {missing[0]!r}", where=f"{path}: {', '.join(names)}", fix="use the official file")
+        raise DataError(
+            f"no column {missing[0]!r}", where=f"{path}: {', '.join(names)[:1000]}", fix="use the official file"
+        )
     last = max(names.index(c) for c in wanted)
     whole = [(n, cells) for n, cells in body if len(cells) > last]
     if len(body) - len(whole) > SHORT_ROWS * len(body):
@@ -193,6 +194,8 @@ def _text(record: dict[str, Any], column: str, where: str) -> str:
     text = record.get(column)
     if not isinstance(text, str):
         raise DataError(f"no text in column {column!r}", where=where, fix=f"give {column!r} a string in every row")
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise DataError(f"lone surrogate in column {column!r}", where=where, fix="write the text as UTF-8")
     return text
 
 
@@ -200,16 +203,23 @@ def _label(task: Task, value: Any, column: str, where: str) -> float:
     if task.kind == "regression":
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if math.isfinite(number):
             return number
-        raise DataError(f"label {value!r} is not a number", where=where, fix=f"give {column!r} a number in every row")
+        raise DataError(
+            f"label {_shown(value)} is not a number", where=where, fix=f"give {column!r} a number in every row"
+        )
     if isinstance(value, str) and value in task.classes:
         return task.classes.index(value)
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _LABEL_DIGITS:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(task.classes):
         return value
     known = ", ".join(f"{i} {name}" for i, name in enumerate(task.classes))
-    raise DataError(f"label {value!r} in column {column!r}", where=where, fix=f"use one of: {known}")
+    raise DataError(f"label {_shown(value)} in column {column!r}", where=where, fix=f"use one of: {known}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -46,6 +46,8 @@ def parse_tasks(text: str, folder: Path | None = None) -> Selection:
     words = [w.strip().lower() for w in text.split(",") if w.strip()]
     if words == ["none"]:
         return Selection()
+    if "none" in words:
+        raise UsageError("none stands beside other tasks", where="--tasks", fix="write none alone, or leave it out")
     written = {name.replace("-", ""): name for name in BY_NAME}
     for word in (written.get(word.replace("-", ""), word) for word in words):
         if word == "glue":
@@ -54,7 +56,9 @@ def parse_tasks(text: str, folder: Path | None = None) -> Selection:
             left_out = whole.left_out
         elif word not in BY_NAME:
             known = ["glue", "none", *BY_NAME]
-            raise UsageError(f"no task is called {word!r}", where="--tasks", fix=nearest(word, known))
+            several = ",".join(word.split())
+            fix = f"write {several}" if all(w in known for w in word.split()) else nearest(word, known)
+            raise UsageError(f"no task is called {word!r}", where="--tasks", fix=fix)
         elif BY_NAME[word] is not PYDOCS and folder is None:
             raise UsageError(f"{word} needs its files", where="--tasks", fix="add --task-data DIR")
         else:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from gpuday.core.errors import at_least
+from gpuday.core.errors import within
 from gpuday.models.shapes import Shape
 from gpuday.models.visible import Visible
+
+MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,7 @@ class Plain(Shape):
     """Number of blocks."""
 
     def __post_init__(self) -> None:
-        at_least("model.shape", layers=(self.layers, 1))
+        within("model.shape", layers=(self.layers, 1, MOST_LAYERS))
 
     @property
     def depth(self) -> int:

@@ -1,0 +1,100 @@
+"""A damaged file of a run's record: written again from what still knows it, set aside, told; or refused with the reason."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuday.core import config
+from gpuday.core.errors import DataError
+from gpuday.core.rundir import RunDir, read_json, write_json
+from gpuday.recipe import Recipe
+from gpuday.train.fit import Fit
+from gpuday.train.mending import mend
+
+BAD = [b"", b"{", b"[]", b"5", b"\xff\xfe", b'{"surprise": 1}', b"\x00" * 50]
+TrainRun = Callable[..., Any]
+
+
+@pytest.fixture
+def trained(tiny: Recipe, pinned: Fit, run: RunDir, train_run: TrainRun) -> RunDir:
+    """A finished run with its record."""
+    run.root.mkdir()
+    write_json(run.recipe, config.to_dict(tiny))
+    write_json(run.fit, config.to_dict(pinned))
+    write_json(run.summary, {"train": {}})
+    write_json(run.environment, {"attempts": [{}]})
+    train_run()
+    return run
+
+
+def test_a_whole_record_is_left_alone(trained: RunDir, tiny: Recipe) -> None:
+    """Nothing is said, and no checkpoint is read."""
+    before = {p.name: p.read_bytes() for p in trained.root.glob("*.json")}
+    shutil.rmtree(trained.checkpoints / "step-00000006")
+    mend(trained, tiny, pytest.fail)
+    assert {p.name: p.read_bytes() for p in trained.root.glob("*.json")} == before
+
+
+def test_a_new_run_has_no_record_to_mend(run: RunDir, tiny: Recipe) -> None:
+    """What is not there yet is no damage."""
+    run.root.mkdir()
+    mend(run, tiny, pytest.fail)
+    assert list(run.root.iterdir()) == []
+
+
+def test_every_damage_is_mended_from_what_still_knows(trained: RunDir, tiny: Recipe, pinned: Fit) -> None:
+    """The recipe from the command, whose fingerprint the checkpoint has; the fit from the checkpoint; what can be made
+    again is out of the way. What was damaged is kept."""
+    for path in (trained.recipe, trained.fit, trained.summary, trained.environment):
+        whole = path.read_bytes()
+        for content in BAD:
+            if path == trained.summary and content == BAD[5]:
+                continue  # a summary may hold any key
+            told: list[str] = []
+            path.write_bytes(content)
+            mend(trained, tiny, told.append)
+            assert len(told) == 1 and path.name in told[0] and "damaged" in told[0]
+            assert any(p.read_bytes() == content for p in trained.root.glob(f"{path.name}.bad-*"))
+            assert path.exists() == (path in (trained.recipe, trained.fit))
+            path.write_bytes(whole)
+        path.write_bytes(BAD[1])
+        mend(trained, tiny, lambda _: None)
+        if path.exists():
+            assert path.read_bytes() == whole
+    assert config.from_dict(Fit, read_json(trained.fit)) == pinned
+
+
+@pytest.mark.parametrize("name", ["recipe", "fit"])
+def test_a_file_that_is_gone_is_mended_as_well(trained: RunDir, tiny: Recipe, name: str) -> None:
+    """Another fit would change the batch of a run that has begun."""
+    path: Path = getattr(trained, name)
+    whole, told = path.read_bytes(), list[str]()
+    path.unlink()
+    mend(trained, tiny, told.append)
+    assert path.read_bytes() == whole and "is gone" in told[0]
+
+
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_checkpoints_of_another_recipe_are_not_taken_over(trained: RunDir, tiny: Recipe, content: bytes | None) -> None:
+    """Exit code 3: the command is not the one that began the run, and nothing is changed."""
+    trained.recipe.unlink()
+    if content is not None:
+        trained.recipe.write_bytes(content)
+    with pytest.raises(DataError, match="another recipe") as caught:
+        mend(trained, config.replace_at(tiny, "seed", 7), pytest.fail)
+    assert "command that began the run" in caught.value.fix
+    assert trained.recipe.exists() == (content is not None)
+
+
+def test_without_a_checkpoint_the_command_decides(trained: RunDir, tiny: Recipe) -> None:
+    """Nothing was trained yet: recipe.json is this command's, and the fit is measured again."""
+    shutil.rmtree(trained.checkpoints)
+    other, told = config.replace_at(tiny, "seed", 7), list[str]()
+    trained.recipe.write_bytes(b"{")
+    trained.fit.write_bytes(b"{")
+    mend(trained, other, told.append)
+    assert config.from_dict(Recipe, read_json(trained.recipe)) == other
+    assert not trained.fit.exists() and "measured again" in told[1]

@@ -1,0 +1,72 @@
+"""Room on the disk is asked for before the clock starts, by what a run really writes."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gpuday.core.errors import FitError
+from gpuday.core.rundir import RunDir
+from gpuday.recipe import Recipe
+from gpuday.train import checkpoint, space
+from gpuday.train.fit import Fit
+
+VOCAB = 512
+TrainRun = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    (tmp_path / "run").mkdir()
+    return RunDir(tmp_path / "run")
+
+
+def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=count))
+
+
+def test_a_disk_with_too_little_room_is_refused_with_both_numbers(
+    tiny: Recipe, run: RunDir, pinned: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 4; one byte more is enough."""
+    needed = space.needed_bytes(tiny, run, pinned, vocab=VOCAB)
+    free(monkeypatch, needed - 1)
+    with pytest.raises(FitError) as caught:
+        space.check_space(tiny, run, pinned, vocab=VOCAB)
+    assert f"{needed:,} bytes" in caught.value.what and f"{needed - 1:,} bytes" in caught.value.what
+    assert caught.value.where == str(run.root) and "--out" in caught.value.fix
+    free(monkeypatch, needed)
+    space.check_space(tiny, run, pinned, vocab=VOCAB)
+
+
+def test_what_is_asked_for_is_what_checkpoints_take(
+    tiny: Recipe, run: RunDir, pinned: Fit, train_run: TrainRun
+) -> None:
+    """Three of them, as if each parameter had two moments, and the export's weights."""
+    beside = space.REST_BYTES + space.ROW_BYTES * 6
+    before = space.needed_bytes(tiny, run, pinned, vocab=VOCAB) - beside
+    train_run()
+    saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
+    assert saved is not None
+    weights = 4 * sum(tensor.numel() for tensor in saved.model.values())
+    assert before == (3 * 3 + 1) * weights
+    whole = sum(p.stat().st_size for p in saved.folder.iterdir())
+    assert 0.97 * whole < 3 * weights < 1.5 * whole
+
+
+def test_checkpoints_that_are_there_are_not_asked_for_again(
+    tiny: Recipe, run: RunDir, pinned: Fit, train_run: TrainRun
+) -> None:
+    """A run that resumes needs room for one more only, and none for an export that it has."""
+    before = space.needed_bytes(tiny, run, pinned, vocab=VOCAB)
+    train_run()
+    after = space.needed_bytes(tiny, run, pinned, vocab=VOCAB)
+    assert after < before
+    run.model.mkdir()
+    assert space.needed_bytes(tiny, run, pinned, vocab=VOCAB) < after
+    for name in ("step-00000007", "step-00000008", "step-00000009"):
+        (run.checkpoints / name).mkdir()
+    assert space.needed_bytes(tiny, run, pinned, vocab=VOCAB) > space.REST_BYTES
