@@ -30,7 +30,7 @@ UNTRUSTED_MODULES = {
     *("runpy", "imp", "codeop", "torch.hub", "torch.package", "torch.utils.cpp_extension", "torch.utils.model_zoo"),
     *("multiprocessing.connection", "multiprocessing.managers"),
 }
-# Modules that speak to other machines. `hub:` corpora go through `datasets`, which the source imports when it is asked for.
+# Modules that speak to other machines.
 NETWORK_MODULES = {
     *(
         "urllib.request",
@@ -45,6 +45,8 @@ NETWORK_MODULES = {
     ),
     *("requests", "httpx", "aiohttp", "websockets", "urllib3", "huggingface_hub", "wandb", "trackio", "sentry_sdk"),
 }
+# `hub:` corpora go through this one, which their source imports when it is asked for, and no module by a statement.
+IMPORTED_WHEN_ASKED = {"datasets"}
 UNTRUSTED_NAMES = {
     *("eval", "exec", "compile", "__import__"),
     *("torch.load", "torch.save", "torch.jit.load", "torch.serialization.load", "torch.serialization.save"),
@@ -126,11 +128,21 @@ def untrusted(root: Path) -> Iterator[str]:
     """Nothing runs what a data file, a checkpoint or a recipe contains, and nothing but `hub:` asks the network."""
     for path in python_files(root, "src", "tools", "benchmarks"):
         name, tree = path.relative_to(root).as_posix(), ast.parse(path.read_bytes(), str(path))
-        aliases = _aliases(tree)
+        aliases, own = _aliases(tree), _bound(tree)
+        needless = {what for file, what in EXCEPTIONS if file == name}
         for node in ast.walk(tree):
-            for what in _untrusted_at(node, aliases):
+            for what in _untrusted_at(node, aliases, own):
+                needless.discard(what)
                 if (name, what) not in EXCEPTIONS:
                     yield f"{name}:{getattr(node, 'lineno', 1)}: {what} is not used here"
+        yield from (f"{name}:1: {what} is an exception that nothing needs any more" for what in sorted(needless))
+
+
+def _bound(tree: ast.AST) -> set[str]:
+    """Builtins whose names a file gives to arguments or variables of its own: reading one of those runs nothing."""
+    arguments = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return (arguments | stored) & UNTRUSTED_NAMES
 
 
 def _aliases(tree: ast.AST) -> dict[str, str]:
@@ -168,11 +180,12 @@ def _within(name: str, modules: set[str]) -> bool:
     return any(".".join(parts[:n]) in modules for n in range(1, len(parts) + 1))
 
 
-def _untrusted_at(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
+def _untrusted_at(node: ast.AST, aliases: dict[str, str], own: set[str]) -> Iterator[str]:
     watched = UNTRUSTED_MODULES | NETWORK_MODULES
     if isinstance(node, ast.Import):
-        yield from (a.name for a in node.names if _within(a.name, watched))
+        yield from (a.name for a in node.names if _within(a.name, watched | IMPORTED_WHEN_ASKED))
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        watched |= IMPORTED_WHEN_ASKED
         for name in (f"{node.module}.{a.name}".removeprefix("builtins.") for a in node.names):
             every = name.endswith(".*") and any(known.startswith(name[:-1]) for known in UNTRUSTED_NAMES | watched)
             if every or _within(name, watched) or (name in UNTRUSTED_NAMES and name not in _WHEN_CALLED):
@@ -180,11 +193,14 @@ def _untrusted_at(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
     elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load):
         name = _dotted(node, aliases)
         spelled = isinstance(node, ast.Attribute) or node.id == name  # an imported name was noticed at its import
-        if spelled and name not in _WHEN_CALLED and (name in UNTRUSTED_NAMES or name in watched):
+        read = isinstance(node, ast.Name) and node.id in own  # an argument of this name: its call is looked at below
+        if spelled and not read and name not in _WHEN_CALLED and (name in UNTRUSTED_NAMES or name in watched):
             yield name
         elif isinstance(node, ast.Attribute) and node.attr in UNTRUSTED_METHODS:
             yield node.attr
     elif isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name) and node.func.id in own:
+            yield node.func.id
         yield from _untrusted_call(node, aliases)
 
 
@@ -198,6 +214,10 @@ def _untrusted_call(node: ast.Call, aliases: dict[str, str]) -> Iterator[str]:
     flags = {k.arg: k.value for k in node.keywords if k.arg in UNTRUSTED_FLAGS}
     refused = {k for k, v in flags.items() if isinstance(v, ast.Constant) and v.value is False}
     yield from (f"{k}={ast.unparse(v)}" for k, v in flags.items() if k not in refused)
+    local = any(k.arg == "local_files_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+    loads = isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
+    if loads and not local and flags.keys() <= refused:
+        yield "from_pretrained without local_files_only=True"
     if called.startswith("numpy.") and called in _WHEN_CALLED and "allow_pickle" not in flags:
         yield f"{called} without allow_pickle=False"
     first = node.args[0] if node.args else None

@@ -149,6 +149,13 @@ def test_a_test_without_a_promise_is_noticed(rules: ModuleType, tmp_path: Path) 
         "from huggingface_hub import snapshot_download",
         "import socket\nsocket.create_connection(('a', 1))",
         "import importlib\nimportlib.import_module('requests')",
+        "def f(compile):\n    return compile('1', 'a', 'eval')",
+        "def f(name):\n    return AutoModel.from_pretrained(name)",
+        "def f(name):\n    return AutoModel.from_pretrained(name, local_files_only=False, trust_remote_code=False)",
+        "def f(name, local):\n    return AutoModel.from_pretrained(name, local_files_only=local)",
+        "from datasets import load_dataset",
+        "import datasets",
+        "def f():\n    import datasets.load as d",
     ],
 )
 @pytest.mark.parametrize("name", ["src/gpuday/a.py", "tools/a.py", "benchmarks/a.py"])
@@ -184,12 +191,26 @@ def test_what_would_run_data_is_noticed(rules: ModuleType, tmp_path: Path, code:
         "import torch\ndtype = getattr(torch, name)",
         "pickled_herring = 1",
         "def f(x):\n    return from_pretrained(x, trust_remote_code=False)",
+        "def f(x):\n    return AutoModel.from_pretrained(x, local_files_only=True)",
+        "def f(compile):\n    return compile == 'on'",
+        "def f(eval: bool):\n    if eval:\n        exec = eval\n    return g(eval)",
     ],
 )
 def test_what_only_looks_like_it_is_left_alone(rules: ModuleType, tmp_path: Path, code: str) -> None:
     """The syntax tree is read, not the text: methods, comments and docstrings may use the words."""
     write(tmp_path, "src/gpuday/a.py", code)
     assert list(rules.untrusted(tmp_path)) == []
+
+
+def test_an_exception_that_is_not_needed_is_reported(rules: ModuleType, tmp_path: Path) -> None:
+    """The tool itself says so, by the file, where that is there; the others of the same file stay."""
+    write(tmp_path, "src/gpuday/core/parts.py", "import importlib\nimportlib.import_module(name)\n")
+    found = list(rules.untrusted(tmp_path))
+    assert [line.split()[:2] for line in found] == [
+        ["src/gpuday/core/parts.py:1:", "exec_module"],
+        ["src/gpuday/core/parts.py:1:", "importlib.util.spec_from_file_location"],
+    ]
+    assert all("nothing needs" in line for line in found)
 
 
 def test_every_exception_is_needed(rules: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

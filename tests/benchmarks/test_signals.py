@@ -101,11 +101,12 @@ def test_what_is_interrupted_comes_in_the_order_of_a_run() -> None:
 
 
 def test_every_command_of_a_phase_is_one_that_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The same words for every phase of a run, whatever the phase; another folder for another signal."""
+    """The same words for every phase of a run but for its tasks; another folder for another signal."""
     given: dict[str, set[str]] = {}
 
     def ended(command: list[str], phase: Phase, number: signal.Signals, *_: Path) -> dict[str, Any]:
-        given.setdefault(f"{number.name} {phase.run}", set()).add(shlex.join(command))
+        words = shlex.join(command).replace("--tasks pydocs", "--tasks none")
+        given.setdefault(f"{number.name} {phase.run}", set()).add(words)
         return {}
 
     monkeypatch.setattr(signals, "ended", ended)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from gpuday.core.rundir import RunDir, read_json
+from gpuday.core.rundir import RunDir, read_json, write_json
+from gpuday.core.sealed import unseal_inside
 from gpuday.data.prepare import PreparedData
+from gpuday.train import checkpoint
 
 Call = Callable[..., Any]
 
@@ -195,7 +197,9 @@ def test_a_new_run_of_damaged_prepared_data_gets_whole_data(call: Call, run: Run
 def test_a_run_of_which_nothing_says_what_its_tokens_were_is_refused(
     call: Call, run: RunDir, text: Path, trained_once: dict[str, bytes]
 ) -> None:
-    """Manifest and index damaged at once: exit code 3, and nothing of the run is touched."""
+    """Manifest and index damaged at once, and checkpoints of an earlier version: exit code 3, and nothing of the run is
+    touched."""
+    forget_data(run)
     flip(run.data / "manifest.json")
     flip(run.data / "train.index.json")
     before = content(run.data)
@@ -203,6 +207,112 @@ def test_a_run_of_which_nothing_says_what_its_tokens_were_is_refused(
     assert called.code == 3
     assert "nothing whole says" in called.err and "checkpoints are intact" in called.err
     assert content(run.data) == before
+
+
+def test_what_the_data_was_stands_in_the_checkpoints_too(
+    call: Call, run: RunDir, text: Path, trained_once: dict[str, bytes]
+) -> None:
+    """Manifest and index damaged at once: the data comes back the same all the same."""
+    flip(run.data / "manifest.json")
+    flip(run.data / "train.index.json")
+    assert train(call, "--corpus", text.name).code == 0
+    assert content(run.data) == trained_once
+
+
+def forget_data(run: RunDir) -> None:
+    """Let the checkpoints be of a version that did not note what the data was."""
+    for step in checkpoint.steps(run.checkpoints):
+        saved = checkpoint._load(run.checkpoints / f"step-{step:08d}")
+        state = {key: value for key, value in saved.state.items() if key != "data"}
+        checkpoint.save(run.checkpoints, step, model=saved.model, optimizer=saved.optimizer, state=state)
+
+
+def without_manifest(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The manifest says how long it took."""
+    return {name: data for name, data in files.items() if name != "manifest.json"}
+
+
+def test_a_run_that_was_copied_whole_never_goes_on_with_other_data(
+    call: Call, run: RunDir, cache: Path, text: Path, trained_once: dict[str, bytes]
+) -> None:
+    """Its tokens are in its own folder. With a bad bit and another corpus each command is refused, and the data stays; with
+    the corpus of its beginning it comes out the same."""
+    moved = RunDir(run.root.with_name("moved"))
+    shutil.copytree(run.root, moved.root)
+    shutil.rmtree(cache)
+    flip(moved.data / "train.tok" / "00000.bin")
+    before, whole = content(moved.data), text.read_text()
+    text.write_text(whole.replace("plums", "pears"))
+    for _ in range(2):
+        called = call("train", "tiny.toml", "--out", "runs/moved", "--corpus", text.name)
+        assert called.code == 3 and "no longer gives" in called.err
+        assert content(moved.data) == before
+    text.write_text(whole)
+    assert call("train", "tiny.toml", "--out", "runs/moved", "--corpus", text.name).code == 0
+    assert without_manifest(content(moved.data)) == without_manifest(trained_once)
+
+
+def test_a_run_that_lost_its_data_goes_on_with_no_other(
+    call: Call, run: RunDir, cache: Path, text: Path, trained_once: dict[str, bytes]
+) -> None:
+    """The checkpoints say what it was; where they are of an earlier version, nobody knows."""
+    shutil.rmtree(run.data)
+    shutil.rmtree(cache)
+    whole = text.read_text()
+    text.write_text(whole.replace("plums", "pears"))
+    called = train(call, "--corpus", text.name)
+    assert called.code == 3 and "no longer gives" in called.err and "checkpoints are intact" in called.err
+    assert not run.data.exists()
+    text.write_text(whole)
+    assert train(call, "--corpus", text.name).code == 0
+    assert without_manifest(content(run.data)) == without_manifest(trained_once)
+    shutil.rmtree(run.data)
+    run.summary.unlink()
+    forget_data(run)
+    called = train(call, "--corpus", text.name)
+    assert called.code == 3 and "of an earlier version" in called.err and not run.data.exists()
+
+
+def test_a_run_goes_on_from_checkpoints_that_do_not_note_their_data(
+    call: Call, run: RunDir, text: Path, trained_once: dict[str, bytes]
+) -> None:
+    """Those of an earlier version."""
+    forget_data(run)
+    assert train(call, "--corpus", text.name).code == 0
+
+
+def test_data_that_is_not_what_the_checkpoints_were_trained_on_is_refused(
+    call: Call, run: RunDir, text: Path, trained_once: dict[str, bytes]
+) -> None:
+    """Whole data of another corpus in the run's folder: exit code 3, before a step is made."""
+    other = text.with_name("other.txt")
+    other.write_text(text.read_text().replace("plums", "pears"))
+    assert call("prepare", "tiny.toml", "--out", "runs/other", "--corpus", other.name).code == 0
+    shutil.rmtree(run.data)
+    shutil.copytree(run.root.with_name("other") / "data", run.data, symlinks=True)
+    for path in sorted(run.checkpoints.glob("step-*"))[1:]:  # the newest is of a run that has ended
+        shutil.rmtree(path)
+    called = train(call, "--corpus", text.name)
+    assert called.code == 3 and "not what the checkpoints were trained on" in called.err
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_data_of_an_older_version_is_named_and_stays(
+    call: Call, run: RunDir, cache: Path, text: Path, trained_once: dict[str, bytes], cleared: bool
+) -> None:
+    """Its manifest had no checksum. Exit code 3 with what to do; neither the run's nor the cache's is set aside, and a cache
+    that was cleared does not have the corpus read."""
+    stored = (run.data / "train.tok").resolve().parent
+    for folder in (run.data, stored):
+        manifest = unseal_inside((folder / "manifest.json").read_bytes())
+        write_json(folder / "manifest.json", {**{k: v for k, v in manifest.items() if k != "files"}, "format": 2})
+    if cleared:
+        shutil.rmtree(cache)
+    called = train(call, "--corpus", text.name)
+    assert called.code == 3
+    assert "older version of gpuday" in called.err and "environment.json" in called.err
+    assert run.data.exists() and stored.exists() == (not cleared)
+    assert "stage" not in called.kinds()
 
 
 def test_a_kill_while_damaged_data_is_exchanged_loses_none(

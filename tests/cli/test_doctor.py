@@ -77,7 +77,7 @@ def test_people_get_a_line_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """The verdict first, and what to mend beneath."""
     text = io.StringIO()
     monkeypatch.setattr(
-        "gpuday.cli.screen.Console", lambda **_: Console(file=text, force_terminal=True, width=80, color_system=None)
+        "gpuday.cli.screen.Output", lambda **_: Console(file=text, force_terminal=True, width=80, color_system=None)
     )
     monkeypatch.setattr(doctor, "compile_fault", lambda device: "no C++ compiler was found")
     doctor.doctor_command()

@@ -1,5 +1,7 @@
 """Habits: every translation leads to something that is there."""
 
+import re
+
 import pytest
 
 from gpuday import presets
@@ -10,18 +12,40 @@ from gpuday.core import config
 from gpuday.core.clock import Budget
 
 DAY = Budget.parse("24h")
-PATHS = {path for name in presets.names() for path in config.paths(presets.find(name)("nano", DAY))}
+RECIPES = {name: presets.find(name)("nano", DAY) for name in presets.names()}
+DOTTED = re.compile(r"\b[a-z_]+(?:\.[a-z_0-9]+)+\b(?:=[\w.]+)?")
 
 
 @pytest.mark.parametrize("word", KEYS)
 def test_every_key_and_flag_that_is_named_is_there(word: str) -> None:
-    """A key of some preset's recipe, a flag of `run`, or a sentence."""
-    there = KEYS[word].partition(",")[0]
+    """A flag of `run`; a key that every preset's recipe has, or beside which the sentence names those that have it; and a
+    value that is shown with a key is one that it takes."""
+    there = KEYS[word]
     if there.startswith("--"):
-        assert there in flags_of("run")
-    elif " " not in there:
-        assert there in PATHS
+        assert there.partition(",")[0] in flags_of("run")
+    for key, _, value in (found.partition("=") for found in DOTTED.findall(there) if not found.endswith(".toml")):
+        having = [name for name, recipe in RECIPES.items() if key in config.paths(recipe)]
+        assert having, key
+        if len(having) < len(RECIPES):
+            (clause,) = (c for c in there.split(";") if key in re.split(r"[ =]", c))
+            assert [name for name in RECIPES if name in clause] == having, key
+        for name in having if value else ():
+            config.replace_at(RECIPES[name], key, config.parse_value(value))
     assert f"--{word.replace('_', '-')}" not in flags_of("run")
+
+
+@pytest.mark.parametrize(
+    "word", ["gradient_accumulation_steps", "num_attention_heads", "save_steps", "eval_steps", "warmup_steps", "fp16"]
+)
+def test_another_quantity_is_no_plain_translation(word: str) -> None:
+    """A number that means something else would be taken without a word."""
+    assert "here it is" not in flag_meant(f"--{word}")
+
+
+@pytest.mark.parametrize("word", ["warmup", "amp", "betas", "num_heads"])
+def test_words_that_many_tools_have_are_known(word: str) -> None:
+    """With one hyphen, two, or none."""
+    assert flag_meant(f"--{word}") == flag_meant(word) != ""
 
 
 def test_every_command_that_is_named_is_there() -> None:
@@ -38,6 +62,7 @@ def test_every_command_that_is_named_is_there() -> None:
         ("--output_dir", "here it is --out"),
         ("--epochs", "here it is --budget, in time, tokens or steps: --budget 24h"),
         ("--resume", "not needed: the same command again resumes"),
+        ("--dropout", "here it is --set model.dropout=..., which acts in pretraining with train.dropout=true"),
         ("--frobnicate", ""),
     ],
 )

@@ -152,10 +152,11 @@ def test_a_termination_before_training_is_an_interruption(call: Call, monkeypatc
     assert "same command" in called.err
 
 
-def test_a_reader_that_goes_away_is_no_fault() -> None:
-    """`gpuday list parts | head -1`: exit code 0, and nothing on standard error."""
+@pytest.mark.parametrize("arguments", [("list", "parts"), ("show", "modern"), ("--help",)])
+def test_a_reader_that_goes_away_is_no_fault(arguments: tuple[str, ...]) -> None:
+    """`gpuday list parts | head -1`: exit code 0, and nothing on standard error, whatever prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "gpuday", "list", "parts"]
+    command = [sys.executable, "-m", "gpuday", *arguments]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()

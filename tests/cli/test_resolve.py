@@ -212,3 +212,80 @@ def test_a_claim_writes_the_recipe_once_and_each_new_environment(place: Path) ->
     assert config.from_dict(Recipe, read_json(run.recipe)) == recipe
     seen = [(e["command"][0], e["torch"]) for e in read_json(run.environment)["attempts"]]
     assert seen == [("run", "1"), ("train", "1"), ("train", "2")]
+
+
+@pytest.mark.parametrize(
+    ("budget", "what", "fix"),
+    [
+        ("0.5steps", "is not a whole number of steps", "1steps"),
+        ("2.5steps", "is not a whole number of steps", "2steps"),
+        ("200.5tok", "is not a whole number of tokens", "200tokens"),
+        ("1tok", "1 tokens are less than one row, which has 128", "128tok"),
+        ("1e-9s", "1e-09 seconds are too few for a step", "1s"),
+    ],
+)
+def test_a_budget_too_small_for_a_step_is_refused(budget: str, what: str, fix: str) -> None:
+    """It would end at once, without a word; the least that is named is taken."""
+    with pytest.raises(UsageError) as caught:
+        recipe_of("modern", size="nano", budget=budget)
+    assert what in caught.value.what and fix in caught.value.fix
+    assert recipe_of("modern", size="nano", budget=fix).budget.amount >= 1
+
+
+def test_what_a_scheduler_puts_beside_a_run_is_no_other_persons(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log, its script, and whatever file this command prints into; a text file of anybody's is."""
+    recipe = recipe_of("modern", size="nano")
+    (place / "mine").mkdir()
+    for name in ("slurm-7.out", "job.err", "job.log", "job.sh", "mine.toml", "log.txt", "train_log.txt"):
+        (place / "mine" / name).touch()
+    resolve_run(recipe, Flags(out=place / "mine"))
+    (place / "mine" / "printed.txt").touch()
+    with pytest.raises(UsageError, match=r"holds printed\.txt, which is no run"):
+        resolve_run(recipe, Flags(out=place / "mine"))
+    status = (place / "mine" / "printed.txt").stat()
+    monkeypatch.setattr(resolve.os, "fstat", lambda stream: status)
+    resolve_run(recipe, Flags(out=place / "mine"))
+    (place / "mine" / "results.log").mkdir()
+    with pytest.raises(UsageError, match=r"holds results\.log"):
+        resolve_run(recipe, Flags(out=place / "mine"))
+
+
+def test_many_differences_stand_on_a_line_each(place: Path) -> None:
+    """Eight of them, and how many more there are; a long value is cut."""
+    recipe = recipe_of("modern", size="nano")
+    run = resolve_run(recipe, Flags(out=place / "mine"))
+    claim_run(run, recipe, {})
+    other = recipe_of("bert", size="nano", corpus=("x" * 500,))
+    with pytest.raises(UsageError, match="another recipe") as caught:
+        resolve_run(other, Flags(out=place / "mine"))
+    first, *rows, more = caught.value.what.splitlines()
+    assert first == f"{place / 'mine'} holds a run of another recipe"
+    assert len(rows) == 8 and all(" there, " in row and len(row) < 200 for row in rows)
+    assert more == f"and {len(config.differences(recipe, other)) - 8} more"
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ("betas=0.9", "optimizer.rest.beta1"),
+        ("warmup_steps=100", "a share of the budget: rate.warmup=0.02"),
+        ("heads=12", "model.width divided by the heads"),
+        ("train.warmup=2", "a share of the budget"),
+        ("dropout=0.1", "model.dropout"),
+        ("mixer.dropout=0.1", "model.dropout"),
+    ],
+)
+def test_a_habit_goes_before_a_word_that_is_only_spelled_alike(item: str, said: str) -> None:
+    """`betas` is two letters from `bias`; a key of that very name is still named first."""
+    with pytest.raises(UsageError) as caught:
+        recipe_of("modern", size="nano", set=(item,))
+    assert said in caught.value.fix
+    assert "model.bias" not in caught.value.fix
+
+
+def test_a_share_that_is_none_is_said_with_its_key() -> None:
+    """Three schedules have an `end` each."""
+    for preset, item in (("modern", "rate.end"), ("modern", "batch.ramp.until"), ("crammed", "rate.peak")):
+        with pytest.raises(UsageError) as caught:
+            recipe_of(preset, size="nano", set=(f"{item}=2",))
+        assert caught.value.where == item

@@ -1,5 +1,6 @@
 """`gpuday run` and the rooms up to training: claimed, prepared once, trained once, resumed by the same command."""
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from gpuday.cli import run as cli_run
 from gpuday.cli.screen import Screen
 from gpuday.core import config
+from gpuday.core.errors import DataError
 from gpuday.core.rundir import RunDir, read_json, write_json
 from gpuday.recipe import Recipe
 from gpuday.train.peers import RankGone
@@ -125,6 +127,8 @@ def test_a_fit_with_a_notice_tells_it(call: Call, run: RunDir) -> None:
     train(call)
     write_json(run.fit, {**read_json(run.fit), "notices": ["training runs eager"]})
     run.summary.unlink()
+    run.journal.unlink()
+    shutil.rmtree(run.checkpoints)  # each has the fit, and it is theirs that counts
     assert [e["message"] for e in train(call).events if e.get("event") == "notice"] == ["training runs eager"]
 
 
@@ -157,6 +161,20 @@ def test_that_a_rank_is_gone_is_said_by_one_of_the_others(told: bool, raised: ty
     finally:
         signal.signal(signal.SIGTERM, handler)
     assert getattr(ended.value, "code", RankGone.exit_code) == RankGone.exit_code == 5
+
+
+@pytest.mark.parametrize(("told", "raised"), [(None, DataError), (False, DataError), (True, SystemExit)])
+def test_a_fault_that_ranks_share_is_said_by_one_of_them(told: bool | None, raised: type[BaseException]) -> None:
+    """By the same exit code everywhere. A rank alone goes on to hear the signals that it heard."""
+    handler, error = signal.getsignal(signal.SIGTERM), DataError("the weights differ")
+    error.told = told
+    try:
+        with pytest.raises(raised) as ended, cli_run._told_once():
+            raise error
+        assert (signal.getsignal(signal.SIGTERM) == signal.SIG_IGN) == (told is not None)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert getattr(ended.value, "code", 3) == DataError.exit_code == 3
 
 
 @pytest.mark.parametrize(("corpus", "code"), [("synthetic:many", 2), ("no/such/text.txt", 3)])

@@ -14,6 +14,7 @@ from rich.console import Console
 from gpuday.cli import screen as screens
 from gpuday.cli.screen import LONGEST, Screen, clean, duration, escaped, figure, one_line, show_error
 from gpuday.core.errors import UsageError
+from gpuday.core.printable import is_plain
 
 STEP = {"step": 3, "fraction": 0.25, "seconds": 30.0, "tokens": 60_000, "loss": 5.4321}
 
@@ -185,9 +186,9 @@ def test_text_from_a_file_is_neither_markup_nor_control() -> None:
 
 @given(st.text())
 def test_clean_text_has_no_control_characters(text: str) -> None:
-    """Every character is printable, or a newline or tab; printable text passes unchanged, at equal length."""
+    """Every character is plain, or a newline or tab; printable text passes unchanged, at equal length."""
     cleaned = clean(text)
-    assert all(c.isprintable() or c in "\n\t" for c in cleaned)
+    assert all(is_plain(c) or c in "\n\t" for c in cleaned)
     assert len(cleaned) == len(text)
     assert all(a == b for a, b in zip(text, cleaned, strict=True) if a.isprintable())
 
@@ -278,3 +279,15 @@ def test_an_error_goes_to_standard_error_on_lines_of_its_own(capsys: pytest.Capt
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"error: {'x' * 300}\n  where: [a]\n  fix:   b\n"
+
+
+def test_a_reader_of_errors_that_went_away_does_not_change_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a broken pipe, which the command line passes over, and not an exit with rich's own code."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    with pytest.raises(BrokenPipeError):
+        show_error(UsageError("x"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuday.core import absent
 from gpuday.core.absent import why_absent
 
 
@@ -48,3 +49,18 @@ def test_a_folder_that_may_not_be_read_suggests_nothing(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert why_absent("texts.txt") == "check the path"
+
+
+def test_a_full_folder_is_no_wait(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many names only some that are about as long are compared; a beginning is found whatever its length."""
+    compared = []
+    monkeypatch.setattr(absent, "closest", lambda word, names: compared.append([*names]) or [])
+    for i in range(1500):
+        (place / f"corpus{i:04d}.jsonl").touch()
+    (place / "c").touch()
+    why_absent("corpus123.jsonl")
+    why_absent("tex")
+    near, begun = compared[0], compared[2]
+    assert len(near) == absent.MOST_COMPARED
+    assert {len(name) for name in near} == {16}
+    assert "text.txt" in begun and "c" in begun and len(begun) < 5

@@ -48,10 +48,15 @@ def test_an_unknown_path_gets_the_whole_nearest_one(path: str, fix: str) -> None
         ("seed", "7", "write 7, without quotes"),
         ("seed", 7.0, "write 7"),
         ("seed", 7.5, "give a whole number"),
-        ("model.dropout", "0,5", "write 0.5, without quotes"),
-        ("model.dropout", ".5", "write 0.5, without quotes"),
+        ("model.dropout", "0.5", "write 0.5, without quotes"),
+        ("model.dropout", "0,5", "write 0.5"),
+        ("model.dropout", ".5", "write 0.5"),
+        ("model.dropout", "1,000", "give a number"),
+        ("model.dropout", "1,000,000.5", "give a number"),
+        ("model.dropout", "0,1234", "write 0.1234"),
         ("model.dropout", "x", "give a number"),
-        ("model.tied", "True", "write true, without quotes"),
+        ("model.tied", "True", "write true"),
+        ("model.tied", "true", "write true, without quotes"),
         ("model.norm", "layernrom", "did you mean 'layernorm'? (one of layernorm, rmsnorm)"),
         ("model.norm", "x", "give one of layernorm, rmsnorm"),
         ("data.corpus", "x", 'write ["x"]'),
@@ -63,6 +68,40 @@ def test_a_value_in_a_wrong_form_is_shown_in_the_right_one(key: str, value: Any,
     with pytest.raises(UsageError) as caught:
         config.replace_at(MODERN, key, value)
     assert caught.value.fix.startswith(fix)
+
+
+@pytest.mark.parametrize("key", ["0,5", ".5", "True"])
+def test_nobody_is_told_to_leave_out_quotes_that_were_not_there(key: str) -> None:
+    """On a command line these are texts without any."""
+    with pytest.raises(UsageError) as caught:
+        config.replace_at(MODERN, "model.tied" if key == "True" else "model.dropout", key)
+    assert "quotes" not in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "value", ["0x" + "f" * 4000, '"1' + "0" * 400 + '"', "1" + "0" * 400, '["' + "x" * 5000 + '"]', "[" * 90 + "]" * 90]
+)
+@pytest.mark.parametrize(
+    "key",
+    [
+        "train.dtype",
+        "train.compile",
+        "train.microbatch",
+        "train.isolate",
+        "optimizer.lr",
+        "data.corpus",
+        "data.vocab",
+        "optimizer",
+        "rate.part",
+    ],
+)
+def test_a_value_too_long_to_write_is_a_short_error(key: str, value: str) -> None:
+    """Whatever the key takes: a choice, true or false, a number, a text, a list, a part."""
+    if key == "data.corpus" and value.startswith('["'):
+        return  # a list of one long text is what it takes
+    with pytest.raises(UsageError) as caught:
+        config.replace_at(MODERN, key, config.parse_value(value))
+    assert len(str(caught.value)) < 6000 if key in ("optimizer", "rate.part") else len(str(caught.value)) < 1000
 
 
 def test_toml_of_another_system_is_read(tmp_path: Path) -> None:

@@ -78,6 +78,9 @@ KEY = "hf_" + "abcdefghijklmnopqrstuv"
         (["HF_TOKEN=x;b"], [f"HF_TOKEN={REDACTED};b"]),
         ([KEY], [REDACTED]),
         (["sk-" + "a" * 20, "ghp_" + "b" * 20, "AKIA" + "C" * 16], [REDACTED] * 3),
+        (["hf_" + "aB3" * 12, "npm_" + "aB3" * 12], [REDACTED] * 2),
+        (["sk-proj-" + "a1-B_2" * 4 + "c3D" * 9, "sk-ant-api03-" + "aB3" * 9 + "-x_y"], [REDACTED] * 2),
+        (["glpat-" + "aB-3_" * 4, "AIza" + "aB-3_" * 7], [REDACTED] * 2),
         (["eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl"], [REDACTED]),
         (["https://me:word@host/x?token=abc&y=1"], [f"https://{REDACTED}@host/x?token={REDACTED}&y=1"]),
         (["Authorization: Bearer abcdef"], [f"Authorization: {REDACTED}"]),
@@ -98,11 +101,26 @@ def test_what_looks_like_a_key_is_not_recorded(words: list[str], shown: list[str
         "hub:a/b:en",
         "task-of-a-risk-taker",
         "hf_x",
+        "sk-wikipedia-2024.txt",
+        "hf_fineweb_sample.jsonl",
+        "data.tokenizer=hf_tokenizer_file.json",
+        "npm_packages_all.txt",
+        "ASIA-news-2024.jsonl",
+        "pypi-descriptions-of-packages.parquet",
     ],
 )
 def test_what_only_looks_like_a_key_is_recorded(word: str) -> None:
     """Recipes have tokenizers and tokens; a command that was changed repeats nothing."""
     assert redact(["run", word, "x"]) == ["run", word, "x"]
+
+
+def test_a_file_that_is_there_is_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is called, alone or as a value: the recorded command would not find it again."""
+    monkeypatch.chdir(tmp_path)
+    assert redact([KEY, f"data.tokenizer={KEY}"]) == [REDACTED, f"data.tokenizer={REDACTED}"]
+    (tmp_path / KEY).touch()
+    assert redact([KEY, f"data.tokenizer={KEY}"]) == [KEY, f"data.tokenizer={KEY}"]
+    assert redact(["--token", KEY]) == ["--token", REDACTED]
 
 
 @pytest.mark.parametrize(

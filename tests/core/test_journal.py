@@ -166,6 +166,15 @@ def test_the_surviving_trajectory_leaves_out_what_a_resume_redid(tmp_path: Path)
     ]
 
 
+def test_a_final_look_that_no_checkpoint_kept_does_not_survive(tmp_path: Path) -> None:
+    """A kill between the last look and its save, after which the run goes on from the step that both belong to."""
+    path = tmp_path / "journal.jsonl"
+    lost, kept = (dataclasses.replace(validation(1), final=True, seconds=seconds) for seconds in (1.0, 2.0))
+    write(path, 1, start(0), step(1), checkpoint(1), lost)
+    write(path, 2, start(1), kept)
+    assert journal.surviving(path) == [start(0), step(1), checkpoint(1), start(1), kept]
+
+
 def test_surviving_keeps_every_attempt_and_note(tmp_path: Path) -> None:
     """What went wrong stays on record: resumes are counted, warnings remembered."""
     path = tmp_path / "journal.jsonl"
@@ -222,6 +231,9 @@ class Full:
         self.room -= taken
         return int(taken)
 
+    def fileno(self) -> int:
+        return int(self.file.fileno())
+
     def close(self) -> None:
         self.file.close()
 
@@ -240,6 +252,45 @@ def test_rows_wait_in_memory_while_the_disk_is_full(tmp_path: Path, room: int) -
     written.close()
     assert [row for _, row in journal.read(path)] == [start(), *map(step, range(1, 10))]
     assert ["wait in memory" in message for message in told] == [True, False]
+
+
+def test_a_sync_makes_rows_and_name_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file each time, its folder once. Where the disk cannot, no row is lost by it: the save that follows tells it."""
+    synced, told, path = list[str](), list[str](), tmp_path / "journal.jsonl"
+    real, broken = os.fsync, list[bool]()
+
+    def fsync(handle: int) -> None:
+        if broken:
+            raise OSError(errno.EIO, "Input/output error")
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with Journal(path, attempt=1, warn=told.append) as written:
+        for number in range(2):
+            written.write(step(number))
+            written.sync()
+        assert synced == [str(path), str(tmp_path), str(path)]
+        broken.append(True)
+        written.sync()
+        written.write(step(2))
+        written.sync()
+        broken.clear()
+        written.sync()
+    assert told == []
+    assert [row for _, row in journal.read(path)] == [step(0), step(1), step(2)]
+
+
+def test_rows_that_wait_go_on_waiting_behind_a_sync(tmp_path: Path) -> None:
+    """On a full disk the save that follows makes room, or fails by itself."""
+    told = list[str]()
+    with Journal(tmp_path / "journal.jsonl", attempt=1, warn=told.append) as written:
+        full = written._file = Full(written._file, 0)
+        written.write(step(1))
+        written.sync()
+        full.room = 10**6
+    assert [row for _, row in journal.read(tmp_path / "journal.jsonl")] == [step(1)]
+    assert len(told) == 2
 
 
 def test_rows_that_are_given_up_are_told_with_their_number(tmp_path: Path) -> None:

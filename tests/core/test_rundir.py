@@ -350,3 +350,19 @@ def test_room_is_asked_for_in_bytes_that_are_there(tmp_path: Path) -> None:
         rundir.require_space(tmp_path, 1 << 70, "all of it", fix="buy more")
     assert f"{1 << 70:,} bytes" in caught.value.what and caught.value.fix == "buy more"
     assert caught.value.where == str(tmp_path)
+
+
+def test_what_cannot_be_cleared_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half-written file of another user stays; those behind it go, and the run is had."""
+    for name in (".a.999999999.tmp", ".b.999999999.tmp"):
+        (tmp_path / name).touch()
+    real = Path.unlink
+
+    def unlink(path: Path, **options: bool) -> None:
+        if path.name.startswith(".a."):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        real(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with RunDir(tmp_path).lock():
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".a.999999999.tmp", ".lock"]

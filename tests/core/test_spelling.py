@@ -87,3 +87,28 @@ def test_a_path_is_compared_name_by_name(path: str, meant: list[str]) -> None:
 def test_more_than_three_are_not_named() -> None:
     """A list of everything helps nobody."""
     assert closest("a", ["b", "c", "d", "e"]) == ["b", "c", "d"]
+
+
+def plainly(a: str, b: str) -> int:
+    """Every cell of the table, without a short cut."""
+    table = {(i, j): i + j for i in range(len(a) + 1) for j in range(len(b) + 1) if not i or not j}
+    for i, x in enumerate(a, start=1):
+        for j, y in enumerate(b, start=1):
+            table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                table[i, j] = min(table[i, j], table[i - 2, j - 2] + 1)
+    return table[len(a), len(b)]
+
+
+@hypothesis.given(WORDS, WORDS, st.integers(0, 4))
+def test_no_short_cut_changes_a_distance(a: str, b: str, most: int) -> None:
+    """What both words share is left out, and what lies too far off the diagonal: the number is the same."""
+    exact = plainly(a, b)
+    assert distance(a, b) == exact
+    assert distance(a, b, most) == (exact if exact <= most else FAR)
+
+
+def test_long_words_are_compared_in_a_narrow_band() -> None:
+    """Work grows with the length, not with its square: two words of 20,000 letters are no wait."""
+    a = "x" + "ab" * 10_000 + "x"
+    assert distance(a, "y" + "ab" * 10_000 + "y", 3) == 2

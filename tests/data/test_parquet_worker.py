@@ -77,3 +77,27 @@ def test_a_reader_that_is_left_early_ends_its_worker(tmp_path: Path) -> None:
     texts = read_parquet(path, LineTally(path, DropCounter()))
     assert next(texts) == (1, "x" * 1000)
     texts.close()  # type: ignore[attr-defined]
+
+
+def test_memory_does_not_follow_the_size_of_a_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers put a million rows in one by default. Here 200 MiB of text in a group, and 160 MiB to read it."""
+    text = "".join(map(chr, range(97, 123))) * 154
+    values = pa.array([f"{i} {text}" for i in range(54_000)])
+    pq.write_table(pa.table({"text": values}), tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    file = pq.ParquetFile(tmp_path / "a.parquet")
+    assert file.num_row_groups == 1 and file.metadata.row_group(0).total_byte_size > 200 << 20
+    source = Path(parquet_worker.__file__).read_text()
+    assert source.count("768 << 20") == 1
+    (tmp_path / "parquet_worker.py").write_text(source.replace("768 << 20", "160 << 20"))
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
+    assert sum(map(len, read(tmp_path / "a.parquet"))) == sum(map(len, values.to_pylist()))
+
+
+def test_a_column_of_categories_does_not_hide_the_text(tmp_path: Path) -> None:
+    """The only plain string column is taken; of dictionaries the one called text, or the only one."""
+    categories = pa.array(["en", "de"]).dictionary_encode()
+    assert read(write(tmp_path / "a.parquet", content=["a", "b"], lang=categories)) == ["a", "b"]
+    assert read(write(tmp_path / "b.parquet", content=["a", "b"], text=categories)) == ["en", "de"]
+    assert read(write(tmp_path / "c.parquet", lang=categories, n=[1, 2])) == ["en", "de"]
+    with pytest.raises(DataError, match="lang, site"):
+        read(write(tmp_path / "d.parquet", lang=categories, site=categories))

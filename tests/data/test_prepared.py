@@ -1,5 +1,6 @@
 """A prepared folder: every byte of it is vouched for, and one that is damaged is set aside."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -8,10 +9,20 @@ from typing import Any
 
 import pytest
 
+from gpuday.core.errors import EnvironmentFault
 from gpuday.core.rundir import write_json
-from gpuday.core.sealed import DamagedFile
+from gpuday.core.sealed import DamagedFile, seal_inside, unseal_inside
+from gpuday.data import arrayfile
 from gpuday.data.prepare import DataConfig, prepare
-from gpuday.data.prepared import MANIFEST, VOUCHED, PreparedData, open_whole, set_aside_damaged
+from gpuday.data.prepared import (
+    FORMAT,
+    MANIFEST,
+    VOUCHED,
+    OtherVersion,
+    PreparedData,
+    open_whole,
+    set_aside_damaged,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +45,59 @@ def test_a_file_that_changed_is_named_on_opening(folder: Path, name: str) -> Non
     assert caught.value.path == folder / name
 
 
-def test_a_manifest_without_a_checksum_is_refused(folder: Path) -> None:
-    """Of an earlier version, or by another hand."""
-    write_json(folder / MANIFEST, {"format": 2, "fingerprint": "x", "counts": {}})
-    with pytest.raises(DamagedFile, match=MANIFEST):
-        PreparedData.open(folder)
+@pytest.mark.parametrize("found", [2, FORMAT + 1])
+def test_data_of_another_version_is_refused_and_stays(folder: Path, found: int) -> None:
+    """Nothing of it is damaged: the error says what to do, and it is not set aside. Once there was no checksum."""
+    manifest = {**unseal_inside((folder / MANIFEST).read_bytes()), "format": found}
+    if found < FORMAT:
+        del manifest["files"]
+        write_json(folder / MANIFEST, manifest)
+    else:
+        (folder / MANIFEST).write_bytes(seal_inside(manifest))
+    for read in (lambda: PreparedData.open(folder), lambda: set_aside_damaged(folder, pytest.fail)):
+        with pytest.raises(
+            OtherVersion, match=f"an? {'older' if found < FORMAT else 'newer'} version.*{found}"
+        ) as caught:
+            read()
+        assert "--out" in caught.value.fix
+    assert folder.exists()
+
+
+def test_a_manifest_that_says_nothing_of_its_version_is_damaged(folder: Path) -> None:
+    """Without a checksum it is one of ours only where an earlier version could have written it."""
+    for content in ({"fingerprint": "x"}, {"format": FORMAT}, {"format": 2, "files": {}}, [2]):
+        write_json(folder / MANIFEST, content)
+        with pytest.raises(DamagedFile, match=MANIFEST):
+            PreparedData.open(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+@pytest.mark.parametrize("where", ["manifest", "array"])
+def test_what_cannot_be_read_is_not_taken_for_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, where: str
+) -> None:
+    """Another user's rights, a disk or a server that does not answer: the folder stays, and the error names the file."""
+
+    def refuse(*args: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    if where == "manifest":
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+    else:
+        monkeypatch.setattr(arrayfile, "open", refuse, raising=False)
+    with pytest.raises(EnvironmentFault, match=f"{folder}.*{os.strerror(number)}"):
+        open_whole(folder, pytest.fail)
+    assert folder.exists()
+
+
+def test_what_is_gone_is_damage(folder: Path) -> None:
+    """So is a folder in the place of a file, and a file in the place of a folder."""
+    path = folder / "heldout.tok" / "index.json"
+    path.unlink()
+    for make in (lambda: None, path.mkdir, lambda: (shutil.rmtree(path.parent), path.parent.touch())):
+        make()
+        with pytest.raises(DamagedFile):
+            PreparedData.open(folder)
 
 
 def flip(path: Path) -> None:

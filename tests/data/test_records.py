@@ -166,3 +166,39 @@ def test_a_long_value_is_cut_at_a_space(monkeypatch: pytest.MonkeyPatch) -> None
     lines = [b'{"text": "one two three"}\n', b'{"text": "one two th"}\n', b'{"text": "onetwothreefour"}\n']
     found = list(read_jsonl(io.BytesIO(b"".join(lines)), tally()))
     assert found == [(0, "one two"), (0, "three"), (1, "one two th"), (2, "onetwoth"), (2, "reefour")]
+
+
+def test_several_returns_before_a_line_feed_end_one_line() -> None:
+    """As files have it that were converted to Windows twice: no blank line stands between their lines."""
+    raw = b"a\r\r\nb\r\r\n\r\r\nc\r\r\r\nd"
+    assert list(read_text(io.BytesIO(raw), tally(), "blank")) == [(0, "a\nb"), (1, "c\nd")]
+    assert list(read_text(io.BytesIO(raw), tally(), "line")) == [(0, "a"), (1, "b"), (3, "c"), (4, "d")]
+
+
+def test_a_csv_file_of_returns_may_end_without_one() -> None:
+    """Its last line of one character is a row."""
+    assert list(read_csv(io.BytesIO(b"text\rx"), tally(), ",")) == [(1, "x")]
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\r\n", b"\n", b""])
+def test_a_file_of_returns_may_have_any_size(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    """It is one line for whoever looks for line feeds; what is too long between two returns is skipped alone."""
+    monkeypatch.setattr(records, "MAX_LINE_BYTES", 100)
+    words = [b"word %d" % i for i in range(200)]
+    drops = DropCounter()
+    lines = tally(drops)
+    raw = b"\r".join([*words, b"x" * 1000, *words]) + end + b"last"
+    found = [text for _, text in read_text(io.BytesIO(raw), lines, "line")]
+    expected = [word.decode() for word in [*words, *words]]
+    assert found == [*expected, "last"] if end else [*expected[:-1], "word 199last"]
+    assert list(drops) == [("read", "line over 16 MiB", 1)]
+    assert lines.lines == 402 - (not end)
+
+
+def test_the_fix_for_lines_that_are_too_long_is_to_break_them() -> None:
+    """They are UTF-8 text as they should be."""
+    lines = tally()
+    list(read_text(io.BytesIO(b"x" * (17 << 20)), lines, "blank"))
+    with pytest.raises(DataError, match="line over 16 MiB: 1") as caught:
+        lines.check()
+    assert caught.value.fix.startswith("break its lines")

@@ -80,3 +80,28 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", tmp_path / "loop", tmp_path / "missing", tmp_path, Path("/dev/zero")):
         with pytest.raises(DataError, match=str(path)):
             check_regular(path)
+
+
+def test_a_window_that_is_too_large_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """`zstd --long=28` and large dictionaries of xz: fetching such a file again would not help."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    (tmp_path / "a.txt.zst").write_bytes(packer.compress(TEXT) + packer.flush())
+    large = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 28}]
+    (tmp_path / "a.txt.xz").write_bytes(lzma.compress(TEXT, filters=large))
+    for path in tmp_path.iterdir():
+        with pytest.raises(DataError, match=path.name) as caught, open_decoded(path) as stream:
+            stream.read()
+        assert "window of at most 128 MiB" in caught.value.fix
+
+
+def test_a_text_about_pdf_is_text(tmp_path: Path) -> None:
+    """A PDF has bytes at its beginning that no text has."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"%PDF-1.4 is how such files begin. \xc3\xa9\n" * 1000)
+    with open_decoded(path) as stream:
+        assert len(stream.read()) == path.stat().st_size
+    for more in (b"\n%\xe2\xe3\xcf\xd3\n1 0 obj", b"\n\0"):
+        path.write_bytes(b"%PDF-1.4" + more)
+        with pytest.raises(DataError, match="holds PDF data"):
+            open_decoded(path)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fuzzing import RSS_BYTES
 from mutations import mutated, reshaped
 
 from gpuday.core.errors import DataError
@@ -218,7 +219,7 @@ def serve_parquet() -> None:
         except SystemExit as error:
             message = str(error)
             assert message, "a fault without a word"
-        seconds, memory = time.process_time() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        seconds, memory = time.process_time() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_BYTES
         said = message.encode("utf-8", "replace")
         sys.stdout.buffer.write(struct.pack("<qqdq", len(said), out.tell(), seconds, memory) + said + out.getvalue())
         sys.stdout.buffer.flush()

@@ -20,12 +20,16 @@ CHILD = HERE / "fuzz_child.py"
 MOST_SECONDS = 2.0  # of an input's own CPU time
 MOST_MEMORY = 1 << 30  # bytes, of the process and of its readers
 CHUNK = 10_000  # inputs of one process
+STALLED_SECONDS = 300.0  # of one input, by the wall: only one that waits for what never comes takes so long
 
 # Of a hundred inputs. Checkpoints, stores and tokenizers cost ten times what a text file costs.
 SHARES = {
     "txt": 10, "jsonl": 12, "csv": 12, "gz": 6, "zst": 6, "xz": 6, "parquet": 10, "toml": 6, "recipe": 5, "journal": 8, "task": 8,
     "tokenizer": 3, "store": 4, "checkpoint": 4,
 }  # fmt: skip
+
+
+RSS_BYTES = 1 if sys.platform == "darwin" else 1024  # in a unit of ru_maxrss
 
 
 @dataclass(kw_only=True)
@@ -70,15 +74,10 @@ def _part(report: Report, kind: str, first: int, count: int) -> int:
     environment["TOKENIZERS_PARALLELISM"] = "false"
     with tempfile.TemporaryDirectory(prefix="gpuday-fuzz-") as folder:
         again = [sys.executable, str(CHILD), str(report.seed)]
-        done = subprocess.run(
-            [*again, str(first), str(count), kind],
-            env={**environment, "TMPDIR": folder},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
+        done, stalled = _watched(
+            [*again, str(first), str(count), kind], Path(folder), {**environment, "TMPDIR": folder}
         )
-        at = int((Path(folder) / "at").read_text() or first) if (Path(folder) / "at").exists() else first
+        at = int(_at(Path(folder)) or first)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     through = 0
     for line in lines:
@@ -91,10 +90,40 @@ def _part(report: Report, kind: str, first: int, count: int) -> int:
         how = done.stderr[-2000:]
         if done.returncode < 0:
             how = f"the process was ended by {signal.Signals(-done.returncode).name}"
+        if stalled:
+            how = f"an input was not through in {STALLED_SECONDS:g} s"
         report.failures.append(f"{kind}: {how}\n  again: {' '.join(again)} {at} 1 {kind}")
         report.inputs[kind] = report.inputs.get(kind, 0) + at + 1 - first - through
         through = at + 1 - first
     return through
+
+
+def _watched(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> tuple[subprocess.CompletedProcess[str], bool]:
+    """Run a child to its end, or until it is at the same input for too long, which is the second value. It has a time limit
+    of CPU time of its own, but one that waits uses none."""
+    pipe, stalled, at = subprocess.PIPE, False, "nowhere"
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as child:
+        while True:
+            try:
+                out, err = child.communicate(timeout=STALLED_SECONDS)
+                return subprocess.CompletedProcess(command, child.returncode, out, err), stalled
+            except subprocess.TimeoutExpired:
+                before, at = at, _at(folder)
+                stalled = before == at
+                if stalled:
+                    os.killpg(child.pid, signal.SIGKILL)  # with its readers, which hold its pipes
+            except BaseException:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise
+
+
+def _at(folder: Path) -> str:
+    """The number of the input that a child is at; empty before the first."""
+    return (folder / "at").read_text() if (folder / "at").exists() else ""
 
 
 def _add(report: Report, kind: str, line: dict[str, object]) -> None:

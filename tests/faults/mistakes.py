@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 Disk = Callable[[Path], object]
 PREPARE = ("prepare", "tiny.toml", "--out", "runs/x")
@@ -68,20 +69,21 @@ def bare_tokenizer(place: Path) -> None:
     Tokenizer(models.BPE()).save(str(place / "bare.json"))
 
 
-def other_machine(place: Path) -> None:
-    """A run that began elsewhere and is not finished."""
-    folder = place / "runs" / "done"
-    (folder / "summary.json").unlink()
-    fit = json.loads((folder / "fit.json").read_text())
-    (folder / "fit.json").write_text(json.dumps(fit | {"device": "NVIDIA H100"}))
+def fitted(**values: Any) -> Disk:
+    """A run that was fitted with these values and ended before its first checkpoint."""
+
+    def change(place: Path) -> None:
+        folder = place / "runs" / "done"
+        for name in ("summary.json", "journal.jsonl"):
+            (folder / name).unlink()
+        shutil.rmtree(folder / "checkpoints")
+        fit = json.loads((folder / "fit.json").read_text())
+        (folder / "fit.json").write_text(json.dumps(fit | values))
+
+    return change
 
 
-def more_cores(place: Path) -> None:
-    """A run that began with more threads than there are cores."""
-    folder = place / "runs" / "done"
-    (folder / "summary.json").unlink()
-    fit = json.loads((folder / "fit.json").read_text())
-    (folder / "fit.json").write_text(json.dumps(fit | {"threads": 4096}))
+other_machine, more_cores = fitted(device="NVIDIA H100"), fitted(threads=4096)
 
 
 def toml(content: str | bytes) -> Disk:
@@ -128,7 +130,8 @@ PATHS = (
     Mistake("a tokenizer that is not JSON", (*PREPARE, "--tokenizer", "t.json"), 3, ("not a tokenizer.json", "give"),
             write("t.json", "hello")),
     Mistake("a tokenizer that lacks its tokens", (*PREPARE, "--tokenizer", "bare.json"), 3,
-            ("lacks special tokens", "<mask> or [MASK]"), bare_tokenizer),
+            ("lacks special tokens", "<mask> or [MASK]", "add_special_tokens", "leave --tokenizer out"), bare_tokenizer,
+            mended=PREPARE),
     Mistake("a vocabulary without room", (*PREPARE, "--vocab", "64"), 3, ("no room for words", "give more than")),
     Mistake("a vocabulary that the text cannot fill", (*PREPARE, "--vocab", "32768"), 3,
             ("too small", "smaller --vocab")),
@@ -171,6 +174,13 @@ VALUES = tuple(
         ("", ("10m, 24h",), ""),
     )
 ) + tuple(
+    Mistake(f"the budget {text!r}", (*SHOW, f"--budget={text}"), 2, said, mended=(*SHOW, f"--budget={right}"))
+    for text, said, right in (
+        ("0.5steps", ("0.5 is not a whole number of steps", "1steps"), "1steps"),
+        ("1tok", ("less than one row",), "4096tok"),
+        ("1e-9s", ("too few for a step", "1s or more"), "1s"),
+    )
+) + tuple(
     Mistake(f"{flag} {text!r}", (*SHOW, flag, text), 2, said, mended=(*SHOW, flag, right) if right else ())
     for flag, text, said, right in (
         ("--size", "Nano", ("no size is called 'Nano'", "did you mean 'nano'?"), "nano"),
@@ -184,7 +194,7 @@ VALUES = tuple(
         ("--documents", "lines", ("--documents is 'lines'", "did you mean 'line'?"), "line"),
     )
 ) + tuple(
-    Mistake(f"--set {item}", (*SHOW, "--set", item), 2, said, mended=(*SHOW, "--set", right) if right else ())
+    Mistake(f"--set {item[:60]}", (*SHOW, "--set", item), 2, said, mended=(*SHOW, "--set", right) if right else ())
     for item, said, right in (
         ("optimizer.lr", ("is not key=value", "optimizer.lr=1e-3"), "optimizer.lr=1e-3"),
         ("optimizer.lrr=1", ("unknown key", "did you mean 'optimizer.lr'?"), "optimizer.lr=1"),
@@ -192,6 +202,10 @@ VALUES = tuple(
         ('optimizer.lr="1e-3"', ("optimizer.lr is '1e-3'", "write 1e-3, without quotes"), "optimizer.lr=1e-3"),
         ("optimizer.lr=0,5", ("write 0.5",), "optimizer.lr=0.5"),
         ("optimizer.momentum=.9", ("write 0.9",), "optimizer.momentum=0.9"),
+        ("optimizer.lr=1,000", ("optimizer.lr is '1,000'", "give a number"), ""),
+        ("betas=0.9", ("unknown key 'betas'", "optimizer.rest.beta1"), "optimizer.rest.beta1=0.9"),
+        ("warmup_steps=9", ("unknown key", "a share of the budget", "rate.warmup=0.02"), "rate.warmup=0.02"),
+        ("train.dtype=0x" + "f" * 4000, ("train.dtype is a value of type int", "one of auto"), "train.dtype=auto"),
         ("optimizer.lr=nan", ("optimizer.lr is not a finite number", "1e-3"), ""),
         ("optimizer.lr=inf", ("optimizer.lr is not a finite number",), ""),
         ("optimizer.lr=-1", ("lr is -1.0", "optimizer.lr", "0.0 or more"), ""),
@@ -219,7 +233,7 @@ VALUES = tuple(
         ("optimizer=adamv", ("no optimizer is called 'adamv'", "did you mean 'adamw'?"), "optimizer=adamw"),
         ("optimizer=3", ("optimizer names no part", 'part = "adamw"'), 'optimizer={ part = "adamw" }'),
         ("objective.rate=1.5", ("rate is 1.5", "at most 1"), ""),
-        ("rate.warmup=2", ("warmup is 2.0", "from 0 to 1"), ""),
+        ("rate.warmup=2", ("warmup is 2.0", "where: rate.warmup", "from 0 to 1"), ""),
     )
 )  # fmt: skip
 

@@ -18,6 +18,12 @@ from pathlib import Path
 from typing import Any
 
 Act = Callable[[], None]
+# Places from which the main thread has a message of its own, with the step: on a busy machine it may need more than the
+# seconds after which another thread ends the process. A test that fails by hanging is found by its own limit.
+WITH_STEP = (
+    "first look", "compiling the first step", "in a step", "in an update", "looking", "saving", "final look", "final save",
+)  # fmt: skip
+PATIENCE = 60.0  # seconds
 
 
 def at(owner: Any, name: str, act: Act, *, nth: int = 1, behind: bool = False) -> None:
@@ -59,7 +65,6 @@ def put(place: str, act: Act) -> None:
         "training the tokenizer": lambda: at(prepare, "_hash_share", act, nth=100),  # called by native code
         "encoding": lambda: at(wordcache.WordCache, "_words", act, nth=100),  # in a thread
         "fitting": lambda: at(trial, "gradient_seconds", act, behind=True),
-        "fitting, compiling": lambda: at(AsyncCompile, "cpp_pybinding", lambda: threading.Timer(0.3, act).start()),
         "building": lambda: at(session, "make_learner", act, behind=True),
         "first look": lambda: within(steps, "first_look", validate, "_losses", act, nth=2),
         "compiling the first step": lambda: within(
@@ -82,11 +87,22 @@ def put(place: str, act: Act) -> None:
         places[place]()
 
 
+def obey_all() -> None:
+    """As from a terminal, also where the tests run behind `&` or `nohup`, by which signals are ignored."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def be(request: dict[str, Any], moment: Path) -> None:
     """Be the command of a request; never comes back."""
     from gpuday import cli
+    from gpuday.train import signals
 
     os.setsid()
+    obey_all()
+    if request["place"] in WITH_STEP:
+        signals.GRACE = PATIENCE
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{request['out']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
 
@@ -157,6 +173,7 @@ def start_up() -> None:
     """The command, and a signal while it starts."""
     from gpuday import cli
 
+    obey_all()
     _, _, name, *command = sys.argv
     sys.argv_signal = name  # type: ignore[attr-defined]
     sys.argv = ["gpuday", *command]

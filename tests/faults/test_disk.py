@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gpuday.core.errors import EnvironmentFault
+from gpuday.core.errors import EnvironmentFault, Interrupted
 from gpuday.core.journal import Checkpoint, Note, Step, read, surviving
 from gpuday.core.rundir import RunDir
 from gpuday.train import checkpoint
@@ -119,6 +119,43 @@ def test_a_final_save_that_cannot_be_made_ends_the_run_and_loses_no_checkpoint(
     assert same(run, final)
 
 
+@pytest.mark.parametrize("number", FAULTS, ids=NAMES)
+def test_a_pointer_that_cannot_be_written_fails_no_save(
+    train_run: TrainRun, recipe: Any, run: RunDir, disk: Any, final: dict[str, bytes], number: int
+) -> None:
+    """LATEST is for readers: every checkpoint counts as saved, the two newest are kept, and it is said once."""
+    train_run(recipe, tell=between(3, 0, lambda: disk.fails(number, run.checkpoints / ".LATEST"), lambda: None))
+    assert disk.refused >= STEPS - 3
+    assert same(run, final)
+    assert len([n for n in notes(run) if "LATEST cannot be written" in n]) == len(notes(run)) == 1
+    saved = [row.step for row in surviving(run.journal) if isinstance(row, Checkpoint)]
+    assert saved == [*range(STEPS + 1), STEPS]
+
+
+def test_a_checkpoint_that_the_disk_fails_to_read_stays_and_is_never_gone_back_to(
+    train_run: TrainRun, recipe: Any, run: RunDir, at_step: Any, send: Any, final: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """EIO in the newest: the run goes on from the one before; a later resume takes what that made, and not the checkpoint
+    of the larger step, though it can be read again."""
+    with pytest.raises(Interrupted):
+        train_run(recipe, tell=at_step(6, send(signal.SIGTERM)))
+    read_bytes = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.parent.name == "step-00000006":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Path, "read_bytes", failing)
+        train_run(recipe, tell=at_step(6, send(signal.SIGTERM)))
+    assert not list(run.checkpoints.glob("*.bad-*"))
+    assert any("step-00000006 cannot be read" in n for n in notes(run))
+    train_run(recipe)
+    assert same(run, final)
+
+
 def test_a_save_after_a_signal_that_cannot_be_made_says_so(
     train_run: TrainRun, recipe: Any, run: RunDir, disk: Any, final: dict[str, bytes], send: Any
 ) -> None:
@@ -215,7 +252,9 @@ def test_a_real_disk_that_runs_full_ends_no_run(
         assert same(there, final)
         said = notes(there)
         assert [n for n in said if "removed to make room" in n]
-        assert len([n for n in said if "no checkpoint can be written (No space left on device)" in n]) == 1
+        assert len([n for n in said if "No space left on device" in n]) == 1
+        saved = [row.step for row in surviving(there.journal) if isinstance(row, Checkpoint)]
+        assert {*range(8, STEPS + 1)} < {*saved}
         assert [row.step for _, row in read(there.journal) if isinstance(row, Step)] == list(range(1, STEPS + 1))
 
 

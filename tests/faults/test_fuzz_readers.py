@@ -53,6 +53,18 @@ def test_inputs_reach_past_the_door(report: Any) -> None:
     assert sum(report.refused.values()) > COUNT / 10
 
 
+def test_an_input_that_waits_for_ever_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It uses no CPU time, which alone the child counts; the failure names it, and what came before it is reported."""
+    child = tmp_path / "child.py"
+    child.write_text("import time\nopen('at', 'w').write('%12d' % 7)\ntime.sleep(3600)\n")
+    monkeypatch.setattr(fuzzing, "CHILD", child)
+    monkeypatch.setattr(fuzzing, "STALLED_SECONDS", 0.5)
+    report = fuzzing.Report(seed=1)
+    assert fuzzing._part(report, "txt", 5, 100) == 3
+    (failure,) = report.failures
+    assert "not through in 0.5 s" in failure and failure.endswith("1 7 1 txt")
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.tsv"])
 @settings(max_examples=100)
 @given(

@@ -290,8 +290,9 @@ def test_a_vocabulary_that_the_corpus_cannot_fill_is_refused_or_counted(tmp_path
     assert made.manifest["tokenizer"]["unused"] > 0
 
 
-def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path: Path) -> None:
-    """Its text would be missing without a word. As root the test becomes another user for a moment."""
+def test_a_folder_that_may_not_be_read_is_passed_over_with_a_word(tmp_path: Path) -> None:
+    """Booked and told by name, such as the `lost+found` of a disk; as the corpus itself it is refused. As root the test
+    becomes another user for a moment."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         root.chmod(0o755)
@@ -301,8 +302,15 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path: Path) -> Non
         if before == 0:
             os.seteuid(65534)
         try:
+            drops, told = DropCounter(), list[str]()
+            assert len(list(Files(path=name).documents(drops))) == len(LINES)
+            assert list(drops) == [("read", "folder that may not be read", 1)]
+            settings = DataConfig(vocab=320, length=16, corpus=(name,))
+            with tempfile.TemporaryDirectory() as cache:
+                prepare(settings, Path(cache), progress=lambda event, **v: told.append(str(v.get("message"))))
+            assert f"{name}: folders that may not be read are left out: closed" in told
             with pytest.raises(DataError, match="closed: Permission denied"):
-                list(Files(path=name).documents(DropCounter()))
+                list(Files(path=f"{name}/closed").documents(DropCounter()))
         finally:
             os.seteuid(before)
             (root / "closed").chmod(0o755)

@@ -88,7 +88,8 @@ def kill_at(place: Path, gate: str, rank: int, command: list[str], *more: str) -
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, tiny_toml: Callable[..., str]) -> tuple[RunDir, RunDir, list[Death]]:
-    """An undisturbed run of one rank, and one that was killed with two, with one, and with two again."""
+    """An undisturbed run of one rank, and one that was killed with two, with one, and with two again, the last time in
+    its evaluation, and gone on with by one."""
     place = tmp_path_factory.mktemp("ranks")
     growing = 'least_tokens = 128\nramp = { part = "ramp", start = 0.4, until = 0.5 }'
     saving = "save_every_seconds = 0.05"
@@ -107,6 +108,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_toml: Callable[..., str]
     alone.wait()
     (place / "gate").unlink()
     deaths.append(kill_at(place, "evaluate", 0, TWO, "run", *same))
+    assert "word_bytes" not in read_json(place / "runs" / "killed" / "summary.json")["heldout"]
+    goes_on = start(place, ALONE, "run", *same)
+    assert goes_on.wait(timeout=120) == 0, (place / "err").read_text()
     return RunDir(place / "runs" / "alone"), RunDir(place / "runs" / "killed"), deaths
 
 
@@ -151,6 +155,15 @@ def test_the_run_went_on_from_a_checkpoint_each_time(runs: Runs) -> None:
     assert starts[0].step == 0
     assert all(row.step > 0 for row in starts[1:])
     assert len([row for _, row in read(runs[1].journal) if isinstance(row, Step)]) >= STEPS
+
+
+def test_an_evaluation_whose_rank_was_killed_is_made_by_the_same_command(runs: Runs) -> None:
+    """By fewer ranks, and to the report; nothing is trained again."""
+    summary = read_json(runs[1].summary)
+    assert summary["heldout"]["word_bits_per_byte"] > 0
+    assert summary["export"]["parity_max_abs"] is not None
+    assert runs[1].report.is_file()
+    assert summary["attempts"] == 4
 
 
 def test_rows_and_losses_are_those_of_one_rank_undisturbed(runs: Runs) -> None:

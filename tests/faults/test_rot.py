@@ -1,6 +1,7 @@
 """Bits rot on disks: every damage is noticed, and a run goes on from what is whole, its clock kept."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from gpuday.core.errors import Interrupted
-from gpuday.core.journal import Note, read
+from gpuday.core.clock import read_heartbeat
+from gpuday.core.errors import DataError, Interrupted
+from gpuday.core.journal import Note, Start, read
 from gpuday.core.rundir import RunDir
 from gpuday.core.sealed import DamagedFile, digest, seal, seal_inside, unseal, unseal_inside
 from gpuday.data.prepared import PreparedData
@@ -134,3 +136,28 @@ def test_a_run_goes_on_from_the_checkpoint_before_with_its_clock(
     notes = [row.message for _, row in read(run.journal) if isinstance(row, Note)]
     assert any("wrong-checksum-model.safetensors" in note for note in notes)
     assert (run.checkpoints / f"{newest.name}.bad-wrong-checksum-model.safetensors").is_dir()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(
+    train_run: TrainRun, make_recipe: Callable[..., Any], run: RunDir, at_step: Callable[..., Any], send: Any
+) -> None:
+    """Exit code 3 and the folders' names, as often as it is tried, without a charge; one that is brought back from a copy
+    is gone on from. Random weights are never trained on a clock that others have used."""
+    recipe = make_recipe("8steps", train__save_every_seconds=0.0)
+    with pytest.raises(Interrupted):
+        train_run(recipe, tell=at_step(5, send(signal.SIGTERM)))
+    copy = run.root.with_name("copy")
+    shutil.copytree(run.checkpoints / "step-00000004", copy)
+    for folder in run.checkpoints.glob("step-*"):
+        (folder / "state.json").write_bytes(b"[]")
+    charged = read_heartbeat(run.heartbeat)
+    for _ in range(2):
+        with pytest.raises(
+            DataError, match=r"none can be loaded: step-00000004\.bad-.*, step-00000005\.bad-"
+        ) as caught:
+            train_run(recipe)
+        assert caught.value.where == str(run.checkpoints)
+        assert read_heartbeat(run.heartbeat)[0] == charged[0]
+    shutil.copytree(copy, run.checkpoints / "step-00000004")
+    assert train_run(recipe)[0].step == 8
+    assert [row.step for _, row in read(run.journal) if isinstance(row, Start)] == [0, 4]

@@ -188,6 +188,9 @@ def act(ranks):
         if ranks.rank == 2:  # comes to the collective when rank 0 has left it
             os.read(told, 1)
         return ranks.largest(0.0)
+    if scene == "shared":
+        ranks.largest(0.0)
+        raise DataError("it diverged")
     def read():
         raise DataError("the corpus is not there")
     return ranks.lead_first(read, lambda: None)
@@ -251,6 +254,14 @@ def test_a_rank_that_leaves_by_a_fault_of_the_users_ends_the_others_soon() -> No
         assert (seen[rank]["error"], seen[rank]["told"]) == ("RankGone", True)
         assert "left by a fault of" in seen[rank]["what"]
         assert seen[rank]["seconds"] < 60
+
+
+def test_a_fault_that_all_ranks_have_is_said_by_one() -> None:
+    """Each ends by the fault itself, or by the news of it."""
+    seen, _ = faults("shared")
+    assert sorted(seen) == [0, 1, 2]
+    assert sorted(row["told"] for row in seen.values()) == [False, True, True]
+    assert next(row["what"] for row in seen.values() if not row["told"]) == "it diverged"
 
 
 def test_a_rank_alone_talks_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,3 +190,13 @@ def test_without_the_store_each_says_what_it_sees(meet: Meet, sleepers: list[Sle
         assert gone.what.startswith("rank 1 (process")
         assert not gone.told
     first.leave()
+
+
+def test_a_fault_that_ranks_share_is_said_by_one_of_each_host(meet: Meet) -> None:
+    """By whoever comes first, each time it is asked; another fault is another's to say."""
+    store = dist.HashStore()
+    ranks = [meet(store, rank) for rank in range(3)]
+    ranks[2]._own = replace(ranks[2]._own, space="another")
+    assert [at.claim("it diverged") for at in ranks] == [True, False, True]
+    assert [at.claim("it diverged") for at in ranks] == [True, False, True]
+    assert ranks[1].claim("something else")

@@ -125,3 +125,11 @@ def test_a_fault_of_our_own_is_not_the_disks(saves: Saves) -> None:
 
     with pytest.raises(ValueError, match="ours"):
         saves.make(write, must=False)
+
+
+def test_what_fails_beside_a_checkpoint_that_stands_is_said_once(saves: Saves, notes: list[str]) -> None:
+    """Whatever the name of the checkpoint is."""
+    for step in range(3):
+        saves.say_once(f"LATEST cannot be written; step {step} is whole")
+    saves.say_once("another fault")
+    assert notes == ["LATEST cannot be written; step 0 is whole", "another fault"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gpuday.core.errors import FitError, Interrupted
-from gpuday.core.journal import Note, Start, Step, Validation, read
+from gpuday.core.journal import Journal, Note, Start, Step, Validation, read
 from gpuday.core.rundir import RunDir
 from gpuday.data.prepare import PreparedData
 from gpuday.models.heads import MaskedLM
@@ -312,3 +312,24 @@ def test_isolated_documents_train(train_run: TrainRun, make_recipe: MakeRecipe, 
     assert 0 < abs(isolated.final["nats_per_token"] - mixed.final["nats_per_token"]) < 0.5
     start = next(row for _, row in read(run.journal) if isinstance(row, Start))
     assert start.attention.startswith("varlen: for CUDA only; flex: for CUDA only; sdpa: within ")
+
+
+def test_the_journal_is_durable_before_a_checkpoint_is_written(
+    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time: after a power cut, a checkpoint beside a journal that ends before it would be a hole in the record."""
+    order: list[str] = []
+
+    def traced(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            order.append(name)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    traced(Journal, "sync")
+    traced(checkpoint, "save")
+    train_run()
+    assert order == ["sync", "save"] * 2

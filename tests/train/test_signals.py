@@ -2,8 +2,11 @@
 
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +15,14 @@ from gpuday.train.signals import GRACE, SAME, SAVE_GRACE, WATCHED, Leave, Signal
 
 
 @pytest.fixture(autouse=True)
-def terminal() -> Iterator[None]:
-    """SIGHUP as where the tests were started from a terminal, not by `nohup`."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+def handed() -> Iterator[list[str]]:
+    """Names of the signals that came to the handlers of before: those of a notebook, or of the command line. None is
+    ignored, as it would be where the tests were started by `nohup` or behind `&`."""
+    seen: list[str] = []
+    before = {number: signal.signal(number, lambda n, _: seen.append(signal.Signals(n).name)) for number in WATCHED}
+    yield seen
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def send(number: signal.Signals) -> None:
@@ -72,6 +78,68 @@ def test_a_run_that_is_to_outlive_its_terminal_does() -> None:
         send(signal.SIGHUP)
         assert signals.received == ""
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", WATCHED)
+def test_what_the_process_was_started_to_ignore_stays_ignored(number: signal.Signals) -> None:
+    """`gpuday run &` in a script ignores SIGINT: a Ctrl-C is meant for the command in the foreground."""
+    signal.signal(number, signal.SIG_IGN)
+    with Signals() as signals:
+        send(number)
+        assert signals.received == ""
+    assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_in_another_thread_no_signal_is_handled_and_nothing_fails(handed: list[str]) -> None:
+    """Where a scheduler or a notebook trains in one: Python allows handlers in the main thread alone."""
+    seen: list[object] = []
+
+    def work() -> None:
+        with Signals() as signals, signals.interruptible():
+            seen.extend([obeyed(), signals.received])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(), ""]
+    send(signal.SIGTERM)
+    assert handed == ["SIGTERM"]
+
+
+@pytest.mark.parametrize("number", WATCHED)
+def test_a_signal_behind_the_last_look_goes_to_the_handler_before(number: signal.Signals, handed: list[str]) -> None:
+    """Nobody would hear it else, and whoever asked would wait for ever."""
+    with Signals():
+        send(number)
+        assert handed == []
+    assert handed == [number.name]
+
+
+def test_a_signal_that_ended_the_block_is_not_handed_on(handed: list[str]) -> None:
+    """One wish, one end."""
+    with pytest.raises(Leave), Signals() as signals, signals.interruptible():
+        send(signal.SIGTERM)
+    with Signals() as signals, pytest.raises(Leave), signals.interruptible():
+        send(signal.SIGTERM)
+    assert handed == []
+
+
+def test_an_import_is_not_torn_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A native module that is torn out of its start may abort the process. The end of the block is the next chance."""
+    (tmp_path / "starts_native_code.py").write_text(
+        "import os, signal; os.kill(os.getpid(), signal.SIGTERM); whole = True"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    reached = []
+    with Signals() as signals:
+        with pytest.raises(Leave, match="SIGTERM"), signals.interruptible():
+            import starts_native_code
+
+            reached.append(starts_native_code.whole)
+        with pytest.raises(Leave), signals.interruptible():
+            pytest.fail("the block was entered")
+    assert reached == [True]
+    del sys.modules["starts_native_code"]
 
 
 @pytest.mark.parametrize("number", WATCHED)

@@ -70,3 +70,12 @@ def test_checkpoints_that_are_there_are_not_asked_for_again(
     for name in ("step-00000007", "step-00000008", "step-00000009"):
         (run.checkpoints / name).mkdir()
     assert space.needed_bytes(tiny, run, pinned, vocab=VOCAB) > space.REST_BYTES
+
+
+def test_rows_that_the_journal_has_are_not_asked_for_again(tiny: Recipe, run: RunDir, pinned: Fit) -> None:
+    """A run that is nearly done resumes on a disk with little room."""
+    before = space.needed_bytes(tiny, run, pinned, vocab=VOCAB)
+    run.journal.write_bytes(b"x" * 1000)
+    assert space.needed_bytes(tiny, run, pinned, vocab=VOCAB) == before - 1000
+    run.journal.write_bytes(b"x" * 100_000)
+    assert space.needed_bytes(tiny, run, pinned, vocab=VOCAB) == before - 6 * space.ROW_BYTES

@@ -170,6 +170,38 @@ def test_the_energy_of_a_resumed_run_is_not_known(
     assert "resumed" in summary["energy_reason"]
 
 
+def test_the_energy_of_a_run_that_another_process_trained_is_not_known(
+    summarise: Summarise, train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the last save and the summary: the meter of the process that writes it has measured nothing."""
+    monkeypatch.setattr(EnergyMeter, "joules", lambda self: 5.0)
+    train_run()
+    summary = summarise()
+    assert summary["resumes"] == 0
+    assert summary["energy_joules"] is None
+    assert "earlier process" in summary["energy_reason"]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4])
+def test_a_run_whose_journal_lost_rows_is_summed_up_with_what_is_known(
+    summarise: Summarise, train_run: TrainRun, run: RunDir, kept: int
+) -> None:
+    """The weights are whole and say most; what the journal alone knew is None, and the evidence says so."""
+    whole = summarise()
+    run.journal.write_text("".join(run.journal.read_text().splitlines(keepends=True)[:kept]))
+    summary = summarise()
+    for name in ("tokens", "steps", "epochs", "flops", "compilations"):
+        assert summary["train"][name] == whole["train"][name]
+    assert summary["heldout"] == whole["heldout"]
+    for name in ("tokens_processed", "skipped_updates", "rollbacks"):
+        assert (whole["train"][name] is None, summary["train"][name]) == (False, None)
+    assert (summary["resumes"], summary["device_seconds"]) == (None, None)
+    assert summary["train"]["ranks"] == (1 if kept else None)
+    assert "LOST ROWS" in rule(summary["compliance"], "evidence")
+    assert "LOST ROWS" not in rule(whole["compliance"], "evidence")
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
 def began(used: float, ranks: int) -> Start:
     return Start(step=0, used_seconds=used, device="a test", compiled=False, microbatch=4, ranks=ranks)
 

@@ -74,3 +74,14 @@ def test_a_checkpoint_is_worth_going_back_to_when_it_is_finite_and_not_doubtful(
         bad = saved(weights, step=3)
         list(bad.model.values())[-1].view(-1)[-1] = value
         assert not is_sound(bad)
+
+
+@OPTIMIZERS
+def test_an_optimizer_that_is_not_finite_is_not_gone_back_to(learner: Learner, optimizer: Any) -> None:
+    """An infinite second moment makes every update of its parameter zero, and no loss shows it."""
+    weights = Weights(learner, optimizer, dtype=torch.float32)
+    train(weights, 1)
+    bad = saved(weights, step=3)
+    assert is_sound(bad)
+    next(t for t in bad.optimizer.values() if t.numel() > 1).view(-1)[0] = float("inf")
+    assert not is_sound(bad)

@@ -9,14 +9,16 @@ import sys
 from cyclopts import App, CycloptsError
 
 from gpuday import __version__
-from gpuday.cli.leaving import Leaving, leads
-from gpuday.cli.screen import show_error
-from gpuday.core.errors import DONE, EnvironmentFault, FitError, GpudayError, UsageError
+from gpuday.cli.leaving import Leaving
+from gpuday.cli.screen import Output, show_error
+from gpuday.core.errors import DONE, FULL, EnvironmentFault, FitError, GpudayError, UsageError
+from gpuday.core.launched import leads
 
 app = App(
     name="gpuday",
     help="Text in, a fixed amount of time on one device, the best encoder out, with the evidence.",
     version=__version__,
+    help_format="plaintext",  # the reader of Markdown takes a fifth of the time that --help takes
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
@@ -27,16 +29,13 @@ COMMANDS = {
     "evaluate": "Score a trained run: held-out words, fill-mask samples, downstream tasks.",
     "export": "Write a trained run as a Hugging Face folder, with its parity checked.",
     "report": "Write a run's report.html.",
-    "replay": "Make a finished run's steps again, and compare the weights to the bit.",
+    "replay": "Make a finished run's steps again, which takes as long as it did, and compare the weights to the bit.",
     "list": "Runs in a folder; or, given a kind, the parts, presets and sizes there are.",
     "show": "The recipe of a preset, or the record of a run.",
     "doctor": "What this machine has and can do, and what to mend before a run.",
 }
 for _name, _help in COMMANDS.items():
-    _module = {"run": "run", "prepare": "run", "train": "run", "doctor": "doctor", "replay": "replay"}.get(
-        _name, "rooms"
-    )
-    app.command(f"gpuday.cli.{_module}:{_name}_command", name=_name, help=_help)
+    app.command(f"gpuday.cli.commands:{'list_' if _name == 'list' else _name}", name=_name, help=_help)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -54,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "--debug" in tokens and interruption is None:
             raise
         known = interruption or _for_people(error)
-        if leaving.tells() and (interruption is None or leads()):
+        if leaving.claim() and (interruption is None or leads()):
             with contextlib.suppress(OSError):  # the terminal went away, which may be why this ends
                 show_error(known)
         code = known.exit_code
@@ -64,9 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _call(tokens: list[str]) -> int:
     """Run a command; its exit code, where it raises no error."""
     try:
-        app(tokens, print_error=False, exit_on_error=False)
+        app(tokens, console=Output(), print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        usage = importlib.import_module("gpuday.cli.usage")  # loads torch, which `--help` does without
+        usage = importlib.import_module("gpuday.cli.usage")  # which loads all flags, and `--help` does without
         show_error(usage.explain(error))
         return UsageError.exit_code
     except BrokenPipeError:
@@ -78,7 +77,7 @@ def _for_people(error: BaseException) -> GpudayError:
     """The error as one that names its fix, with the exit code of its kind."""
     if isinstance(error, GpudayError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (*FULL, errno.EROFS):
         return EnvironmentFault(
             f"{error.filename or 'a file'} cannot be written: {error.strerror}",
             fix="make room, or give another folder with --out; the last checkpoint is intact",

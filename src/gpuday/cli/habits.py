@@ -1,33 +1,58 @@
-"""What people who come from other tools type, and what it is here. One table for flags and keys, one for commands."""
+"""What people who come from other tools type, and what it is here. One table for flags and keys, one for commands.
+
+A key stands alone only where every preset's recipe has it and it takes the same quantity; where it is another one, or
+only some presets have the key, a sentence says so.
+"""
+
+from gpuday.core.clock import Budget
+from gpuday.core.errors import UsageError
+from gpuday.presets.sizes import SIZES
 
 DEVICE = "not needed: the first CUDA device is taken, else the CPU; CUDA_VISIBLE_DEVICES=1 chooses another"
 RESUME = "not needed: the same command again resumes"
 THREADS = "not needed: the fit measures how many threads are best; OMP_NUM_THREADS fixes them"
+WARMUP = (
+    "a share of the budget: rate.warmup=0.02 with bert and modern; with crammed the rate rises until rate.peak=0.75 and"
+    " rate=trapezoid has a warmup"
+)
+HEADS = "a width instead of a number: model.mixer.head_width, which is model.width divided by the heads"
+MICROBATCH = (
+    "not needed: train.microbatch rows at a time make a step of batch.rows; the fit measures how many go at once"
+)
+BETAS = (
+    "two keys: optimizer.beta1 and optimizer.beta2 with bert and crammed; optimizer.rest.beta1 and optimizer.rest.beta2"
+    " with modern"
+)
+DTYPE = "write train.dtype=bfloat16 or train.dtype=float32; without it the device's best is taken"
 # A dotted word is a key of the recipe, one with hyphens a flag, anything else a sentence. `-` and `_` are one.
 KEYS = {
     "lr": "optimizer.lr",
     "learning_rate": "optimizer.lr",
     "wd": "optimizer.weight_decay",
-    "betas": "optimizer.beta1",
-    "warmup_ratio": "rate.warmup",
-    "warmup_steps": "rate.warmup",
+    "betas": BETAS,
+    "adam_beta1": BETAS,
+    "adam_beta2": BETAS,
+    "warmup": WARMUP,
+    "warmup_ratio": WARMUP,
+    "warmup_steps": WARMUP,
     "batch": "batch.rows",
     "batch_size": "batch.rows",
     "global_batch_size": "batch.rows",
     "per_device_train_batch_size": "train.microbatch",
     "micro_batch_size": "train.microbatch",
-    "gradient_accumulation_steps": "train.microbatch",
+    "gradient_accumulation_steps": MICROBATCH,
     "max_grad_norm": "train.clip",
     "grad_clip": "train.clip",
     "clip": "train.clip",
     "mlm_probability": "objective.rate",
     "precision": "train.dtype",
     "dtype": "train.dtype",
-    "bf16": "train.dtype",
-    "fp16": "train.dtype",
+    "bf16": DTYPE,
+    "fp16": f"float16 is not used: {DTYPE}",
+    "amp": DTYPE,
     "compile": "train.compile",
-    "save_steps": "train.save_every_seconds",
-    "eval_steps": "train.validate_every",
+    "save_steps": "seconds instead of steps: train.save_every_seconds",
+    "eval_steps": "a share of the budget instead of steps: train.validate_every=0.1",
     "layers": "model.shape.layers",
     "num_layers": "model.shape.layers",
     "num_hidden_layers": "model.shape.layers",
@@ -35,13 +60,14 @@ KEYS = {
     "hidden_size": "model.width",
     "dim": "model.width",
     "width": "model.width",
-    "heads": "model.mixer.head_width",
-    "num_attention_heads": "model.mixer.head_width",
+    "heads": HEADS,
+    "num_heads": HEADS,
+    "num_attention_heads": HEADS,
     "max_length": "data.length",
     "max_seq_length": "data.length",
     "seq_len": "data.length",
     "length": "data.length",
-    "dropout": "model.dropout",
+    "dropout": "model.dropout, which acts in pretraining with train.dropout=true",
     "vocab_size": "--vocab",
     "random_seed": "--seed",
     "epochs": "--budget, in time, tokens or steps: --budget 24h",
@@ -100,7 +126,8 @@ COMMANDS = {
 def flag_meant(flag: str) -> str:
     """What a flag of another tool is here, as a sentence; empty for a word that no table has."""
     there = KEYS.get(_plain(flag), "")
-    return f"here it is --set {there}=..." if "." in there.partition(" ")[0] else _said(there)
+    key, comma, more = there.partition(",")
+    return f"here it is --set {key}=...{comma}{more}" if _is_key(key) else _said(there)
 
 
 def key_meant(key: str) -> str:
@@ -108,9 +135,23 @@ def key_meant(key: str) -> str:
     return _said(KEYS.get(_plain(key.rpartition(".")[2]), ""))
 
 
+def misplaced(word: str) -> str:
+    """The flag that a word without one belongs to: `nano` to --size, `10m` to --budget; empty for any other."""
+    if word in (*SIZES, "auto"):
+        return f"write --size {word}"
+    try:
+        Budget.parse(word)
+    except UsageError:
+        return ""
+    return f"write --budget {word}"
+
+
 def _said(there: str) -> str:
-    first = there.partition(" ")[0]
-    return f"here it is {there}" if "." in first or first.startswith("--") else there
+    return f"here it is {there}" if _is_key(there.partition(",")[0]) or there.startswith("--") else there
+
+
+def _is_key(there: str) -> bool:
+    return "." in there and " " not in there
 
 
 def _plain(word: str) -> str:

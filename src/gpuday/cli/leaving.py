@@ -6,6 +6,7 @@ code and threads that are waited for hold up Python's own handlers.
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import shlex
@@ -17,19 +18,19 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-import psutil
-
 from gpuday.core.errors import Interrupted
-from gpuday.train.signals import GRACE, SAME, STAKE, WATCHED, Leave, obeyed
+from gpuday.core.launched import by_launcher, leads
+from gpuday.core.printable import plain
+from gpuday.train.signals import GRACE, SAME, STAKE, WATCHED, Leave, importing, obeyed
 
 LOOK_SECONDS = 0.1  # between two looks at the clock, once a signal came
-IMPORT = "<frozen importlib._bootstrap>"
 SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
+PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
 
 
 def go_on(tokens: Sequence[str]) -> str:
     """What to type to go on, for the arguments of this command."""
-    if "RANK" in os.environ:
+    if by_launcher():
         return "give the same torchrun command again to go on"
     return f"give the same command again to go on: {shlex.join(['gpuday', *tokens])}"
 
@@ -44,23 +45,22 @@ class Leaving:
         self.asked = ""
         self._owns, self._fix = owns, go_on(tokens)
         self._over = False
-        self._told = threading.Lock()  # held by whoever says how it ends: one message
+        self._claimed = threading.Lock()  # by whoever says how it ends: one message
         self._code = Interrupted.exit_code
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Leaving":
-        if threading.current_thread() is threading.main_thread():
-            for number in obeyed():
-                self._before[number] = signal.signal(number, self._handle)
-            if self._owns:
-                self._start_watching()
+        for number in obeyed():
+            self._before[number] = signal.signal(number, self._handle)
+        if self._owns and self._before:
+            self._start_watching()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over = True
         if isinstance(error, SystemExit) and isinstance(error.code, int):  # by somebody who knows how to end
             self._code = error.code
-            self._told.acquire(blocking=False)
+            self._claimed.acquire(blocking=False)
         if not self._owns:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
@@ -79,14 +79,14 @@ class Leaving:
     def end(self, code: int) -> NoReturn:
         """Leave with this code, what there is to say being said. After an interruption nothing is waited for."""
         self._code = code
-        self._told.acquire(blocking=False)
+        self._claimed.acquire(blocking=False)
         if self._owns and code == Interrupted.exit_code:
             self._vanish()
         sys.exit(code)
 
-    def tells(self) -> bool:
+    def claim(self) -> bool:
         """Whether the caller is the one who says how it ends. Of several ranks the first alone tells an interruption."""
-        if self._told.acquire(blocking=False):
+        if self._claimed.acquire(blocking=False):
             return True
         time.sleep(2 * GRACE)  # the process ends meanwhile
         return False
@@ -95,11 +95,13 @@ class Leaving:
         if self.asked or self._over:  # on the way out already; a second wish is the watching thread's affair
             return
         self.asked = signal.Signals(number).name
-        if self._owns and _importing(frame):
-            self._cut_off(self.asked)  # a native module that is torn out of its start may abort the process
+        if self._owns and importing(frame):
+            self._cut_off(self.asked)
         raise Leave(self.asked)
 
     def _start_watching(self) -> None:
+        if sys.platform == "linux":  # what a killed compiler driver leaves running becomes this one's, to be found
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         heard, write = os.pipe()
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -126,11 +128,11 @@ class Leaving:
 
     def _cut_off(self, name: str) -> NoReturn:
         """End the process from any thread."""
-        if self._told.acquire(blocking=False) and leads():
+        if self._claimed.acquire(blocking=False) and leads():
             text = f"error: {Interrupted(f'{name}: stopped', fix=self._fix)}\n"
-            printable = "".join(c if c == "\n" or c.isprintable() else "\ufffd" for c in text)
             with contextlib.suppress(OSError):
-                os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, printable.encode(errors="replace"))
+                shown = plain(text, also="\n").encode(errors="replace")
+                os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, shown)
         self._vanish()
 
     def _vanish(self) -> NoReturn:
@@ -141,21 +143,17 @@ class Leaving:
         with contextlib.suppress(OSError):
             if os.isatty(1):
                 os.write(1, SHOW_CURSOR)
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    child.kill()
+        with contextlib.suppress(
+            ImportError, AttributeError
+        ):  # a signal may have come while psutil itself was imported
+            _end_children()
         os._exit(self._code)
 
 
-def leads() -> bool:
-    """Whether this process speaks for all ranks."""
-    return os.environ.get("RANK", "0") == "0"
+def _end_children() -> None:
+    import psutil  # here alone: what is never interrupted, such as --help, does without
 
-
-def _importing(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename == IMPORT:
-            return True
-        frame = frame.f_back
-    return False
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()

@@ -18,16 +18,7 @@ from gpuday.train.trained import load_recipe
 
 
 def replay_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
-    """Make a finished run's steps again from its journal, and compare the weights to the bit.
-
-    Takes about as long as the training took, on the device it was trained on. Ends with 0 when everything is the same,
-    with 70 when it is not.
-
-    Parameters
-    ----------
-    run
-        The run's folder.
-    """
+    """Make a finished run's steps again from its journal, and compare the weights to the bit."""
     with Screen(as_json=output.json) as screen:
         know_parts(output.part, screen)
         folder = RunDir(run)

@@ -19,7 +19,7 @@ from gpuday.core.errors import GpudayError, UsageError, did_you_mean
 from gpuday.core.rundir import RunDir, check_name, read_json, write_json
 from gpuday.core.spelling import closest
 from gpuday.data.corpus import parse_source
-from gpuday.presets.sizes import SIZES, auto_size, find_size
+from gpuday.presets.sizes import auto_size, find_size
 from gpuday.recipe import KINDS, Recipe
 from gpuday.train.assemble import make_learner
 from gpuday.train.device import pick_device
@@ -27,6 +27,10 @@ from gpuday.train.trained import load_recipe
 
 DEFAULT_BUDGET = "24h"
 DEFAULT_PRESET = "modern"
+MOST_DIFFERENCES = 8  # that an error names
+LEAST_SECONDS = 1.0  # of a wall-clock budget
+LONGEST_VALUE = 60  # characters of a value in them
+LOGS = (".out", ".err", ".log", ".sh", ".sbatch", ".slurm", ".toml")
 TOP_KEYS = [field.name for field in dataclasses.fields(Recipe)]
 
 
@@ -55,6 +59,8 @@ def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
     budget = config.from_dict(Budget, text, where="budget") if isinstance(text, dict) else Budget.parse(str(text))
     wanted = str(tables.pop("size", "auto"))
     size = wanted if flags.size is None else flags.size
+    if budget.seconds is not None and budget.seconds < LEAST_SECONDS:
+        raise UsageError(f"{budget.seconds:g} seconds are too few for a step", where="--budget", fix="give 1s or more")
     chosen = preset is None or size == "auto"
     device = pick_device().type
     size = auto_size(device, budget) if size == "auto" else size
@@ -76,6 +82,12 @@ def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
             )
         with _at(f"--set {item}"):
             recipe = config.replace_at(recipe, key.strip(), config.parse_value(value.strip()))
+    if budget.unit == "tokens" and budget.amount < recipe.data.length:
+        raise UsageError(
+            f"{budget.amount:g} tokens are less than one row, which has {recipe.data.length}",
+            where="--budget",
+            fix=f"give {recipe.data.length}tok or more",
+        )
     return recipe
 
 
@@ -86,7 +98,7 @@ def _find_preset(name: str, given: str | None, *, in_file: bool) -> presets.Pres
     except UsageError as error:
         if in_file:
             error.where = f"base, in {given}"
-        elif there := misplaced(name):
+        elif there := habits.misplaced(name):
             error.fix = there
         elif Path(name).is_dir():
             error.fix = f"{name} is a folder; to go on with a run, give the command that began it"
@@ -95,24 +107,13 @@ def _find_preset(name: str, given: str | None, *, in_file: bool) -> presets.Pres
         raise
 
 
-def misplaced(word: str) -> str:
-    """The flag that a word without one belongs to: `nano` to --size, `10m` to --budget; empty for any other."""
-    if word in (*SIZES, "auto"):
-        return f"write --size {word}"
-    try:
-        Budget.parse(word)
-    except UsageError:
-        return ""
-    return f"write --budget {word}"
-
-
 @contextlib.contextmanager
 def _at(place: str) -> Iterator[None]:
     """Errors about keys and values also say in which file, or in which --set, they stand."""
     try:
         yield
     except config.UnknownKey as error:
-        fix = error.fix if error.guessed else habits.key_meant(error.key) or error.fix
+        fix = error.fix if error.found else habits.key_meant(error.key) or error.fix
         raise UsageError(error.what, where=place, fix=fix) from error
     except UsageError as error:
         error.where = error.where or place
@@ -133,7 +134,7 @@ def resolve_run(recipe: Recipe, flags: Flags) -> RunDir:
     for source in (*recipe.data.corpus, *recipe.data.heldout):
         with _at("--corpus, --heldout"):
             parse_source(source)
-        if Path(source).is_dir() and (
+        if os.path.isdir(source) and (
             root.resolve() == Path(source).resolve() or Path(source).resolve() in root.resolve().parents
         ):
             raise UsageError(
@@ -146,9 +147,11 @@ def resolve_run(recipe: Recipe, flags: Flags) -> RunDir:
     with contextlib.suppress(GpudayError):  # what is gone or damaged is mended from the checkpoints, behind the lock
         there = load_recipe(run)
     if there is not None and (rows := config.differences(there, recipe)):
-        shown = "; ".join(f"{key}: {old!r} there, {new!r} asked" for key, old, new in rows[:8])
+        shown = [f"{key}: {_brief(old)} there, {_brief(new)} asked" for key, old, new in rows[:MOST_DIFFERENCES]]
+        if (more := len(rows) - len(shown)) > 0:
+            shown.append(f"and {more} more")
         raise UsageError(
-            f"{root} holds a run of another recipe: {shown}",
+            "\n".join([f"{root} holds a run of another recipe", *shown]),
             where="--out",
             fix="give another --out, or the same flags",
         )
@@ -162,12 +165,32 @@ def _refuse_others(root: Path) -> None:
         return
     files = (run.environment, run.journal, run.fit, run.heartbeat, run.summary, run.report)
     own = {*files, run.data, run.checkpoints, run.model, run.scores}
-    if others := sorted(p.name for p in root.iterdir() if p not in own and not p.name.startswith(".")):
+    foreign = (p for p in root.iterdir() if p not in own and not p.name.startswith("."))
+    if others := sorted(p.name for p in foreign if not _is_log(p)):
         raise UsageError(
             f"{root} holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, which is no run's",
             where="--out",
             fix=f"give a folder of its own, such as {root / 'run'}",
         )
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a file is what schedulers and shells put beside a run: its output, its script, its recipe."""
+    if not path.is_file():
+        return False
+    return path.suffix in LOGS or path.name.endswith("log.txt") or any(_is_stream(path, stream) for stream in (1, 2))
+
+
+def _is_stream(path: Path, stream: int) -> bool:
+    """Whether this very command writes its output there."""
+    with contextlib.suppress(OSError):  # a stream may be closed
+        return os.path.samestat(path.stat(), os.fstat(stream))
+    return False
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def check_model(recipe: Recipe) -> None:

@@ -25,13 +25,7 @@ from gpuday.train.trained import load_trained
 
 
 def evaluate_command(run: Path, *, tasks: TaskFlags = TaskFlags(), output: Output = Output()) -> None:  # noqa: B008
-    """Score a trained run: held-out words, fill-mask samples, downstream tasks.
-
-    Parameters
-    ----------
-    run
-        The run's folder.
-    """
+    """Score a trained run: held-out words, fill-mask samples, downstream tasks."""
     with Screen(as_json=output.json) as screen:
         check_tasks(tasks)
         with _existing(run, output, screen).lock():
@@ -39,37 +33,19 @@ def evaluate_command(run: Path, *, tasks: TaskFlags = TaskFlags(), output: Outpu
 
 
 def export_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
-    """Write a trained run as a Hugging Face folder, with its parity checked.
-
-    Parameters
-    ----------
-    run
-        The run's folder.
-    """
+    """Write a trained run as a Hugging Face folder, with its parity checked."""
     with Screen(as_json=output.json) as screen, _existing(run, output, screen).lock():
         export_room(RunDir(run), screen)
 
 
 def report_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
-    """Write a run's report.html.
-
-    Parameters
-    ----------
-    run
-        The run's folder.
-    """
+    """Write a run's report.html."""
     with Screen(as_json=output.json) as screen:
         report_room(_existing(run, output, screen), screen)
 
 
 def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B008
-    """Runs in a folder; or, given a kind, the parts, presets and sizes there are.
-
-    Parameters
-    ----------
-    what
-        A folder of runs, or: presets, sizes, parts, or a kind of part such as optimizer.
-    """
+    """Runs in a folder; or, given a kind, the parts, presets and sizes there are."""
     with Screen(as_json=output.json) as screen:
         know_parts(output.part, screen)
         if what == "presets":
@@ -95,13 +71,7 @@ def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # n
 
 
 def show_command(what: str, *, flags: Flags = Flags()) -> None:  # noqa: B008
-    """The recipe of a preset or TOML file with the flags applied, or the record of a run.
-
-    Parameters
-    ----------
-    what
-        A preset's name, a TOML file, or a run's folder.
-    """
+    """The recipe of a preset or TOML file with the flags applied, or the record of a run."""
     with Screen(as_json=flags.json) as screen:
         if "/" in what and not Path(what).exists():
             fix = f"{why_absent(what)}; a preset's name, a TOML file or a run's folder is shown"

@@ -18,6 +18,7 @@ from gpuday.cli.rooms import check_tasks, evaluate_room, export_room, report_roo
 from gpuday.cli.screen import Screen
 from gpuday.core.cache import cache_folder
 from gpuday.core.environment import environment
+from gpuday.core.errors import GpudayError
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.data.prepared import PreparedData
 from gpuday.recipe import Recipe
@@ -27,19 +28,13 @@ from gpuday.train.fit import fit
 from gpuday.train.loop import train
 from gpuday.train.mending import mend
 from gpuday.train.parallel import Ranks
-from gpuday.train.peers import RankGone
+from gpuday.train.signals import obeyed
 from gpuday.train.space import check_space
 from gpuday.train.summary import sections
 
 
 def run_command(preset: str | None = None, *, flags: Flags = Flags(), tasks: TaskFlags = TaskFlags()) -> None:  # noqa: B008
-    """Prepare, train, evaluate, export and report. The same command again resumes.
-
-    Parameters
-    ----------
-    preset
-        A preset's name, or a TOML file that begins with `base = "..."`. [modern]
-    """
+    """Prepare, train, evaluate, export and report. The same command again resumes."""
     ranks = Ranks.of_environment()
     with Screen(as_json=flags.json, silent=not ranks.leads) as screen:
         recipe = resolve_recipe(preset, flags, screen)
@@ -55,13 +50,7 @@ def run_command(preset: str | None = None, *, flags: Flags = Flags(), tasks: Tas
 
 
 def prepare_command(preset: str | None = None, *, flags: Flags = Flags()) -> None:  # noqa: B008
-    """Read the corpus, train the tokenizer, pack tokens.
-
-    Parameters
-    ----------
-    preset
-        A preset's name, or a TOML file that begins with `base = "..."`. [modern]
-    """
+    """Read the corpus, train the tokenizer, pack tokens."""
     with Screen(as_json=flags.json) as screen:
         recipe = resolve_recipe(preset, flags, screen)
         check_model(recipe)
@@ -71,13 +60,7 @@ def prepare_command(preset: str | None = None, *, flags: Flags = Flags()) -> Non
 
 
 def train_command(preset: str | None = None, *, flags: Flags = Flags()) -> None:  # noqa: B008
-    """Prepare if needed, and train until the budget is used.
-
-    Parameters
-    ----------
-    preset
-        A preset's name, or a TOML file that begins with `base = "..."`. [modern]
-    """
+    """Prepare if needed, and train until the budget is used."""
     ranks = Ranks.of_environment()
     with Screen(as_json=flags.json, silent=not ranks.leads) as screen:
         recipe = resolve_recipe(preset, flags, screen)
@@ -97,11 +80,12 @@ def prepare_and_train(recipe: Recipe, run: RunDir, screen: Screen, ranks: Ranks)
 
 @contextlib.contextmanager
 def _told_once() -> Iterator[None]:
-    """A rank that leaves because another is gone says so only where no other of this host does."""
+    """What ends several ranks, a fault that they share or one that is gone, is said by one of this host."""
     try:
         yield
-    except RankGone as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, for a process that is leaving
+    except GpudayError as error:
+        if error.told is not None and signal.SIGTERM in obeyed():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, for a process that is leaving
         if error.told:
             sys.exit(error.exit_code)
         raise

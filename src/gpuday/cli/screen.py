@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import math
+import os
 import time
 from types import TracebackType
 from typing import Any
@@ -18,16 +19,24 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from gpuday.core.errors import GpudayError
+from gpuday.core.errors import FULL, GpudayError
+from gpuday.core.printable import plain
 
 LEAST_SECONDS = 1.0  # between two events of one kind that come in streams
 STREAMS = ("step", "progress", "finetune")
 LONGEST = 4000  # characters of one value: a key of a megabyte in a file must not fill the screen
 
 
+class Output(Console):
+    """A console whose reader may go away: a BrokenPipeError as from any file, not an exit with a code of rich's own."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def clean(text: str) -> str:
     """Text without control characters, so that nothing from a file can steer the terminal."""
-    return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
+    return plain(text, also="\n\t")
 
 
 def one_line(text: str) -> str:
@@ -43,7 +52,7 @@ def escaped(value: Any) -> str:
 
 def show_error(error: GpudayError) -> None:
     """What happened, where, and the likeliest fix, on standard error; further lines of a text stand deeper."""
-    console = Console(stderr=True, highlight=False)
+    console = Output(stderr=True, highlight=False)
     parts = (("error: ", error.what), ("  where: ", error.where), ("  fix:   ", error.fix))
     shown = [
         lead + clean(_cut(text)).replace("\n", "\n" + " " * 9) for lead, text in parts if text or lead == "error: "
@@ -75,7 +84,7 @@ class Screen:
     cleanly."""
 
     def __init__(self, *, as_json: bool, budget_seconds: float | None = None, silent: bool = False) -> None:
-        self.console = Console(highlight=False)
+        self.console = Output(highlight=False)
         self.as_json = as_json or not self.console.is_terminal
         self.budget_seconds = budget_seconds
         self._deaf = silent
@@ -101,7 +110,7 @@ class Screen:
         try:
             self._show(event, values)
         except OSError as error:  # whoever read along has gone, or a terminal; what is told is not worth a run
-            self._deaf = error.errno not in (errno.ENOSPC, errno.EDQUOT)  # a full disk may have room again
+            self._deaf = error.errno not in FULL  # a full disk may have room again
 
     def _show(self, event: str, values: dict[str, Any]) -> None:
         if self.as_json:

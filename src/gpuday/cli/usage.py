@@ -9,7 +9,6 @@ from cyclopts.exceptions import RepeatArgumentError, UnknownCommandError, Unused
 
 from gpuday import presets
 from gpuday.cli import COMMANDS, app, habits
-from gpuday.cli.resolve import misplaced
 from gpuday.core.errors import UsageError, did_you_mean, nearest
 from gpuday.core.spelling import closest
 
@@ -49,7 +48,7 @@ def explain(error: CycloptsError) -> UsageError:
     if isinstance(error, RepeatArgumentError):
         return UsageError(f"{error.token.keyword} is given twice", where=where, fix="give it once")
     if isinstance(error, UnusedCliTokensError) and stray:
-        fix = misplaced(stray[0]) or "give values behind their flag, and a path with blanks in quotes"
+        fix = habits.misplaced(stray[0]) or "give values behind their flag, and a path with blanks in quotes"
         return UsageError(f"{stray[0]!r} is one word too many", where=where, fix=fix)
     return UsageError(str(error).splitlines()[0], where=where, fix=f"see {where} --help")
 

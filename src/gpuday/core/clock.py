@@ -67,6 +67,12 @@ class Budget:
                 where="budget",
                 fix="give more than 0 and less than 1e308",
             )
+        if self.unit in ("steps", "tokens") and self.amount % 1:
+            raise UsageError(
+                f"{self.amount:g} is not a whole number of {self.unit}",
+                where="budget",
+                fix=f"give 1 or more, such as {max(1, round(self.amount))}{self.unit}",
+            )
 
     @staticmethod
     def parse(text: str) -> "Budget":
@@ -136,6 +142,12 @@ class Clock:
     def used_seconds(self) -> float:
         """Seconds charged so far, this process and those before it."""
         return sum(self.ledger().values())
+
+    @property
+    def inherited(self) -> bool:
+        """Whether processes before this one had spent time on the run."""
+        with self._lock:
+            return any(self._inherited.values())
 
     def ledger(self) -> dict[str, float]:
         """Seconds by activity; the rows add up to `used_seconds()`."""

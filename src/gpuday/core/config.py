@@ -5,13 +5,16 @@ other configs, or a *kind* of part (see `core.parts`): the last is written as it
 Unknown keys are refused with the nearest match, and no value is ever converted but int to float.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
+import re
 import tomllib
 import types
 import typing
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -29,11 +32,11 @@ MEANT = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 class UnknownKey(UsageError):
-    """A key that the config does not have; `key` is its path as it was given, `guessed` whether the fix is a near one."""
+    """A key that the config does not have; `key` is its path as it was given, `found` whether the fix holds its very name."""
 
-    def __init__(self, key: str, *, fix: str, guessed: bool = False) -> None:
-        super().__init__(f"unknown key {key!r}", fix=fix)
-        self.key, self.guessed = key, guessed
+    def __init__(self, key: str, *, fix: str, found: bool = False) -> None:
+        super().__init__(f"unknown key {_shown(key)}", fix=fix)
+        self.key, self.found = key, found
 
 
 def to_dict(value: Any) -> Any:
@@ -77,13 +80,14 @@ def merge(value: T, overrides: dict[str, Any], *, where: str = "") -> T:
         old = getattr(value, key)
         if isinstance(new, dict) and isinstance(old, bool | int | float | str):
             raise UnknownKey(
-                _innermost(at, new), fix=f"{at} is one value, now {old!r}, and holds no others", guessed=True
+                _innermost(at, new), fix=f"{at} is one value, now {old!r}, and holds no others", found=True
             )
         if isinstance(new, dict) and dataclasses.is_dataclass(old) and not _renames(old, new):
             changes[key] = merge(typing.cast(Any, old), new, where=at)
         else:
             changes[key] = _convert(hints[key], new, at)
-    return typing.cast(T, dataclasses.replace(typing.cast(Any, value), **changes))
+    with _placed(fields, where):
+        return typing.cast(T, dataclasses.replace(typing.cast(Any, value), **changes))
 
 
 def replace_at(value: T, path: str, new: Any) -> T:
@@ -156,7 +160,8 @@ def _unknown(value: Any, key: str, new: Any, where: str) -> UnknownKey:
     others = near or closest(typed.rpartition(".")[2], known)
     fields = [f"{prefix}{field.name}" for field in dataclasses.fields(value)]
     fix = did_you_mean([repr(prefix + name) for name in others]) or f"known: {', '.join(sorted(fields))}"
-    return UnknownKey(prefix + typed, fix=fix, guessed=bool(near))
+    last = typed.rpartition(".")[2]
+    return UnknownKey(prefix + typed, fix=fix, found=any(name.rpartition(".")[2] == last for name in near))
 
 
 def _renames(old: Any, new: dict[str, Any]) -> bool:
@@ -170,7 +175,7 @@ def _convert(hint: Any, data: Any, where: str) -> Any:
     if origin is Literal:
         if not any(data == o and type(data) is type(o) for o in typing.get_args(hint)):
             options = [str(o) for o in typing.get_args(hint)]
-            near = did_you_mean([repr(o) for o in closest(str(data), options)])
+            near = did_you_mean([repr(o) for o in closest(data, options)]) if isinstance(data, str) else ""
             fix = f"{near} (one of {', '.join(options)})" if near else f"give one of {', '.join(options)}"
             raise UsageError(f"{where} is {_shown(data)}", where=where, fix=fix)
         return data
@@ -196,12 +201,16 @@ def _convert(hint: Any, data: Any, where: str) -> Any:
 def _written_rightly(hint: Any, data: Any) -> str:
     """How a value that only has the wrong form is to be written; empty for any other."""
     if isinstance(data, str) and hint in (bool, int, float):
+        if re.search(r",[0-9]{3}(?![0-9])", data):
+            return ""  # 1,000 is a thousand or one
         plain = data.strip().lower().replace(",", ".")
         plain = f"0{plain}" if plain.startswith(".") else plain
         read = parse_value(plain)
         fits = type(read) is hint or (hint is float and type(read) is int)
-        return f"write {plain}, without quotes" if fits and math.isfinite(read) else ""
-    if hint is int and isinstance(data, float) and data.is_integer():
+        if not fits or len(plain) > 100 or not math.isfinite(read):
+            return ""
+        return f"write {plain}" + (", without quotes" if parse_value(data.strip()) == read else "")
+    if hint is int and isinstance(data, float) and data.is_integer() and abs(data) < 1e15:
         return f"write {int(data)}"
     return ""
 
@@ -213,6 +222,12 @@ def _shown(data: Any) -> str:
     except (ValueError, RecursionError):  # integers of thousands of digits, and lists a thousand deep
         return f"a value of type {type(data).__name__}"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _written(data: Any) -> str:
+    """A value as TOML writes it, for those that it can."""
+    text = _shown(data)
+    return json.dumps(data) if isinstance(data, str) and len(text) < SHOWN else text
 
 
 def _convert_float(data: float, where: str) -> float:
@@ -240,9 +255,7 @@ def _convert_union(hint: Any, data: Any, where: str) -> Any:
 
 def _convert_tuple(hint: Any, data: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(data, list | tuple):
-        raise UsageError(
-            f"{where} is {_shown(data)}, not a list", fix=f"write [{json.dumps(data, default=str)[:SHOWN]}]"
-        )
+        raise UsageError(f"{where} is {_shown(data)}, not a list", fix=f"write [{_written(data)}]")
     args = typing.get_args(hint)
     inner = [args[0]] * len(data) if args[-1] is Ellipsis else list(args)
     if len(inner) != len(data):
@@ -268,7 +281,7 @@ def _convert_dataclass(cls: Any, data: Any, where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if issubclass(cls, parts.Part) and PART in data:  # a field whose type is one part: the name must be that part's
         if data[PART] != parts.name_of(cls):
-            raise UsageError(f"{where} is {data[PART]!r}", fix=f"only {parts.name_of(cls)!r} fits here")
+            raise UsageError(f"{where} is {_shown(data[PART])}", fix=f"only {parts.name_of(cls)!r} fits here")
         data = {k: v for k, v in data.items() if k != PART}
     for key in data:
         if key not in fields:
@@ -277,4 +290,17 @@ def _convert_dataclass(cls: Any, data: Any, where: str) -> Any:
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in data:
             raise UsageError(f"{where}.{name} is missing", fix=f"add {name}")
-    return cls(**{k: _convert(hints[k], v, f"{where}.{k}") for k, v in data.items()})
+    values = {k: _convert(hints[k], v, f"{where}.{k}") for k, v in data.items()}
+    with _placed(fields, where):
+        return cls(**values)
+
+
+@contextlib.contextmanager
+def _placed(fields: Iterable[str], where: str) -> Iterator[None]:
+    """A part does not know where in a config it stands: what it says of a field of its own gets the whole path."""
+    try:
+        yield
+    except UsageError as error:
+        if where and error.where in fields:
+            error.where = f"{where}.{error.where}"
+        raise

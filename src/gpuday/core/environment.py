@@ -28,9 +28,11 @@ LIBRARIES = (
 
 REDACTED = "[redacted]"
 # Keys by how their issuers begin them, what is assigned to a word for a secret, and the user and password of an address.
-# `tokens` and `tokenizer` are no such words: recipes have many keys with them.
+# Where people begin file names so, too, 20 letters and digits without a break must follow: `hf_fineweb_sample.jsonl` is no
+# key. `tokens` and `tokenizer` are no words for secrets: recipes have many keys with them.
 _KEY = re.compile(
-    r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AKIA|ASIA|AIza|npm_|pypi-)[\w-]{8,}|\beyJ[\w-]{8,}\.[\w.-]+"
+    r"\b(?:hf_|sk-|npm_|pypi-)[\w-]*?[A-Za-z0-9]{20}[\w-]*|\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-)[\w-]{16,}"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{35}|\beyJ[\w-]{8,}\.[\w.-]+"
 )
 _SENSITIVE = r"(?:token|password|passwd|passphrase|secret|credentials?|authorization|api[_-]?key|access[_-]?key)"
 _ASSIGNED = re.compile(rf"(?i)({_SENSITIVE}\s*[=:]\s*)(?:bearer\s+|basic\s+)?[^\s&;,]+")
@@ -50,10 +52,16 @@ def redact(words: list[str]) -> list[str]:
     """A command line without its secrets: keys, values of flags such as `--token`, users of addresses, the home folder."""
     shown, hide = [], False
     for word in words:
-        clear = _ASSIGNED.sub(rf"\1{REDACTED}", _USER.sub(REDACTED, _KEY.sub(REDACTED, without_home(word))))
+        clear = without_home(word) if _is_path(word) else _KEY.sub(REDACTED, without_home(word))
+        clear = _ASSIGNED.sub(rf"\1{REDACTED}", _USER.sub(REDACTED, clear))
         shown.append(REDACTED if hide else clear)
         hide = _SECRET_FLAG.fullmatch(word) is not None
     return shown
+
+
+def _is_path(word: str) -> bool:
+    """Whether a word, or what it assigns, is the path of something that is there."""
+    return os.path.exists(word) or os.path.exists(word.partition("=")[2])
 
 
 def source_revision() -> str:

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 usage, 3 data, 4 does not fit, 5 environment, 70 internal, 75 interrupted and resumable.
 """
 
+import errno
 import math
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -11,12 +12,14 @@ from gpuday.core.spelling import closest
 
 DONE = 0
 INTERNAL = 70
+FULL = (errno.ENOSPC, errno.EDQUOT)  # numbers of an OSError: the disk, or its owner's share, has no room
 
 
 class GpudayError(Exception):
     """A fault with a sentence for the person who can mend it. Raise a subclass: it fixes the exit code."""
 
     exit_code: ClassVar[int] = INTERNAL
+    told: bool | None = None  # of a fault that several ranks have: whether another one prints it already
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         super().__init__(what)

@@ -4,8 +4,10 @@ An attempt is one process that trained. A resume may redo steps that an earlier 
 takes steps back: `surviving` gives the trajectory that led to the final weights.
 """
 
+import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from gpuday.core.errors import EnvironmentFault, Interrupted
-from gpuday.core.rundir import no_link
+from gpuday.core.rundir import fsync_folder, no_link
 
 KINDS: dict[str, type[Any]] = {}
 NEWLINE = b"\n"
@@ -125,6 +127,7 @@ class Journal:
         self._file = open(path, "ab", buffering=0, opener=no_link)  # noqa: SIM115 (closed by close())
         self._waiting = bytearray()
         self._fault: OSError | None = None
+        self._listed = False  # whether its folder durably names it
         if self._file.tell() and not _ends_whole(path):
             self._append(b"\n")  # a kill tore the last line: keep it apart from ours
 
@@ -144,6 +147,18 @@ class Journal:
         values = {k: _finite(v) for k, v in dataclasses.asdict(row).items()}
         line = json.dumps({"kind": kind, "attempt": self.attempt, **values}, allow_nan=False)
         self._append(line.encode() + b"\n")
+
+    def sync(self) -> None:
+        """Make durable what was written: after a power cut no checkpoint may stand beside a journal that ends before it.
+
+        Rows that wait in memory go on waiting. A disk that cannot sync fails the save that follows, which tells it.
+        """
+        self._append(b"")
+        with contextlib.suppress(OSError):
+            os.fsync(self._file.fileno())
+            if not self._listed:
+                fsync_folder(self._path.parent)
+            self._listed = True
 
     def close(self) -> None:
         """Write what waits and close the file. Raises EnvironmentFault when rows had to be given up."""
@@ -225,10 +240,15 @@ def surviving(path: Path) -> list[Any]:
     rows: list[Any] = []
     for _, row in read(path):
         if isinstance(row, Start | Rollback):
-            # Everything after that step is made anew, including a validation or checkpoint made beyond it.
-            rows = [r for r in rows if isinstance(r, Start | Note) or r.step <= row.step]
+            # Everything after that step is made anew, including a validation or checkpoint made beyond it; and a final
+            # look that was not saved.
+            rows = [r for r in rows if isinstance(r, Start | Note) or (r.step <= row.step and not _is_final(r))]
         rows.append(row)
     return rows
+
+
+def _is_final(row: Any) -> bool:
+    return isinstance(row, Validation) and row.final
 
 
 def _ends_whole(path: Path) -> bool:

@@ -97,7 +97,7 @@ def clear_unfinished(folder: Path, *, shared: bool = False) -> None:
         match = _UNFINISHED.fullmatch(path.name)
         if match is None or (int(match[1]) != os.getpid() and _is_running(int(match[1]))):
             continue
-        with contextlib.suppress(FileNotFoundError):  # it lay in a folder that is gone by now, or another clears too
+        with contextlib.suppress(OSError):  # gone by now, or another user's: what is left over stops nobody
             if not shared or path.stat().st_mtime < time.time() - SHARED_AGE:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 

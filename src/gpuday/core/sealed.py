@@ -11,7 +11,7 @@ from typing import Any
 
 import xxhash
 
-from gpuday.core.errors import DataError
+from gpuday.core.errors import DataError, EnvironmentFault, GpudayError
 
 CHECKSUM = "checksum"
 _COMPACT = (",", ":")
@@ -27,6 +27,17 @@ class DamagedFile(DataError):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path} {what}", fix="the file is damaged: remove its folder and prepare the data again")
         self.path = path
+
+
+def unreadable(path: Path, error: OSError) -> GpudayError:
+    """What the system's refusal to read a file says of it: DamagedFile where there is none, or no file. Everything else,
+    such as another user's rights or a disk that answers no more, says nothing against what was written."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return DamagedFile(path, f"cannot be read: {error.strerror}")
+    return EnvironmentFault(
+        f"{path} cannot be read: {error.strerror}",
+        fix="see that you may read it and that its disk is there; or move its folder away, and it is made again",
+    )
 
 
 def digest(data: bytes) -> str:
@@ -72,11 +83,11 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content. Raises DamagedFile when it cannot be read."""
+    """A file's content. Raises DamagedFile where there is none, EnvironmentFault where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DamagedFile(path, f"cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
 
 
 def require(path: Path, holds: bool, what: str) -> None:

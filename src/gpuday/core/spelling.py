@@ -28,18 +28,30 @@ def distance(a: str, b: str, most: int = FAR) -> int:
     """Letters to leave out, put in, change, or swap with their neighbour until `a` is `b`; FAR beyond `most`."""
     if abs(len(a) - len(b)) > most:
         return FAR
-    before, above = [0] * (len(b) + 1), list(range(len(b) + 1))
+    same = _shared(a, b)
+    a, b = a[same:], b[same:]
+    same = _shared(a[::-1], b[::-1])
+    a, b = a[: len(a) - same], b[: len(b) - same]
+    before, above = [FAR] * (len(b) + 1), list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
-        row = [i]
-        for j, y in enumerate(b, start=1):
+        row = [FAR] * (len(b) + 1)
+        row[0] = least = i
+        for j in range(max(1, i - most), min(len(b), i + most) + 1):  # farther off the diagonal it takes too many slips
+            y = b[j - 1]
             cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (x != y))
             if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
                 cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        if min(row) > most:
+            row[j] = cost
+            least = min(least, cost)
+        if least > most:
             return FAR
         before, above = above, row
     return above[-1] if above[-1] <= most else FAR
+
+
+def _shared(a: str, b: str) -> int:
+    """Letters at the beginning that are the same: only what differs is worth comparing."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _fold(word: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from gpuday.core.sealed import Broken, DamagedFile, is_count, require, seal_inside, unseal_inside
+from gpuday.core.sealed import Broken, DamagedFile, is_count, require, seal_inside, unreadable, unseal_inside
 
 HEADER_BYTES = 1024
 MAGIC = "gpuday-array-1"
@@ -80,7 +80,7 @@ def read_header(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             raw, size = file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise DamagedFile(path, f"cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     try:
         header = unseal_inside(raw.rstrip())
     except Broken as error:
@@ -114,7 +114,7 @@ def verify_array(path: Path, expected: str | None = None) -> None:
             while chunk := file.read(_READ_BYTES):
                 digest.update(chunk)
     except OSError as error:
-        raise DamagedFile(path, f"cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     if digest.hexdigest() != header["xxh3"] or (expected is not None and expected != header["xxh3"]):
         raise DamagedFile(path, "does not match its checksum")
 

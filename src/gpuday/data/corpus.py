@@ -1,6 +1,8 @@
 """From the command line's SRC to a source, and what must hold of the sources of one preparation."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from gpuday.core.errors import DataError, UsageError
@@ -10,6 +12,8 @@ from gpuday.data.sources.files import Files
 from gpuday.data.sources.hub import Hub
 from gpuday.data.sources.pydocs import Pydocs
 from gpuday.data.sources.synthetic import Synthetic
+
+_SHOWN = 5  # folders in a notice
 
 
 def parse_source(text: str, *, documents: Separator = "blank") -> Source:
@@ -49,10 +53,34 @@ def refuse_leak(corpus: Sequence[dict[str, Any]], heldout: Sequence[dict[str, An
 
 
 def refuse_changed(sources: Sequence[Source], before: Sequence[dict[str, Any]]) -> None:
-    """Raise DataError when files are not those that were fingerprinted before the text was read."""
+    """Raise DataError when files that are read are not those that were fingerprinted before. What lies beside them may
+    come and go: an editor's swap file, a log."""
     for source, fingerprint in zip(sources, before, strict=True):
-        if isinstance(source, Files) and source.fingerprint() != fingerprint:
+        if isinstance(source, Files) and source.fingerprint()["files"] != fingerprint["files"]:
             raise changed(source.path)
+
+
+def refuse_cache_within(sources: Sequence[Source], cache: Path) -> None:
+    """Raise UsageError for a folder of text in which the cache lies: each preparation would make it another corpus."""
+    for source in sources:
+        if isinstance(source, Files) and os.path.isdir(source.path) and _lies_in(cache, Path(source.path)):
+            raise UsageError(
+                f"the cache {cache} lies in the corpus {source.path}",
+                where="--corpus, --heldout",
+                fix="name the files or the folder of the text alone, or move the cache with the variable GPUDAY_CACHE",
+            )
+
+
+def _lies_in(folder: Path, root: Path) -> bool:
+    return folder.resolve().is_relative_to(root.resolve())
+
+
+def tell_closed(names: Sequence[str], fingerprints: Sequence[dict[str, Any]], report: Callable[..., None]) -> None:
+    """Tell of each source which folders of it may not be read, so that nobody takes their text for trained on."""
+    for name, fingerprint in zip(names, fingerprints, strict=True):
+        if closed := fingerprint.get("closed"):
+            shown = ", ".join(closed[:_SHOWN]) + (f" and {len(closed) - _SHOWN:,} more" if len(closed) > _SHOWN else "")
+            report("notice", message=f"{name}: folders that may not be read are left out: {shown}")
 
 
 def changed(name: str) -> DataError:

@@ -11,6 +11,7 @@ import sys
 from typing import Any, BinaryIO
 
 MAX_MEMORY = 768 << 20  # a page or a dictionary that decodes to more is refused by the allocator
+_READ = 1 << 20  # bytes of a column that are read from the file at a time
 _ROWS = 64  # in a batch, whose values exist at once
 _MESSAGE = 1000  # characters; the pipe holds them, so that nobody has to read them for this to end
 
@@ -40,10 +41,11 @@ def limit_memory() -> None:
 def copy(pa: Any, pq: Any, path: str, column: str, out: BinaryIO) -> None:
     """Write the column of one file; leaves by SystemExit with one line for any fault of the file."""
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+        file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=_READ)
         with contextlib.closing(file):
             chosen = choose(pa, file.schema_arrow, column)
-            # Batches inside one row group at a time: memory does not follow the size of the file.
+            # A batch at a time, whose pages are read through a buffer: memory follows neither the size of the file nor
+            # that of a row group, which by default has a million rows. Without the buffer its column is read at once.
             for batch in file.iter_batches(batch_size=_ROWS, columns=[chosen], use_threads=False):
                 values = batch.column(0)
                 if pa.types.is_dictionary(values.type):
@@ -64,12 +66,17 @@ def choose(pa: Any, schema: Any, column: str) -> str:
     """The column to read; leaves by SystemExit when it is not clear."""
 
     def is_text(kind: Any) -> bool:
-        inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-        return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner))
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
-    strings = [field.name for field in schema if is_text(field.type)]
-    if strings.count(column) == 1:
+    def is_coded(kind: Any) -> bool:
+        return bool(pa.types.is_dictionary(kind)) and is_text(kind.value_type)
+
+    plain = [field.name for field in schema if is_text(field.type)]
+    # A dictionary says that there are few values: languages, sites, licences.
+    coded = [field.name for field in schema if is_coded(field.type)]
+    if (plain + coded).count(column) == 1:
         return column
+    strings = plain or coded
     if len(strings) != 1:
         names = f"its string columns are: {', '.join(strings)[:_MESSAGE]}" if strings else "it has none"
         sys.exit(f"no string column {column!r}; {names}")

@@ -18,8 +18,8 @@ import xxhash
 from gpuday.core.config import fingerprint, to_dict
 from gpuday.core.errors import DataError, UsageError, nearest, within
 from gpuday.core.rundir import fsync_folder, require_space
-from gpuday.data.claims import claimed, clear_killed
-from gpuday.data.corpus import changed, parse_source, refuse_changed, refuse_leak
+from gpuday.data.claims import claimed, clear_killed, clear_own
+from gpuday.data.corpus import changed, parse_source, refuse_cache_within, refuse_changed, refuse_leak, tell_closed
 from gpuday.data.document import Document, Drop, DropCounter
 from gpuday.data.filters import Filter
 from gpuday.data.heldout import GroupCensus, HeldoutGroups, SharedLines, collect
@@ -100,7 +100,7 @@ def prepare(config: DataConfig, cache: Path, *, progress: Progress | None = None
     be used, and for a corpus of less than one row.
     """
     report = progress or _silent
-    job = _Job(config, report)
+    job = _Job(config, report, cache)
     key = job.fingerprint()
     cache.mkdir(parents=True, exist_ok=True)
     target = cache / key
@@ -109,8 +109,7 @@ def prepare(config: DataConfig, cache: Path, *, progress: Progress | None = None
         if prepared is None:
             clear_killed(cache)
             temporary = cache / f".{key}.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)  # of a killed process: we hold the lock
-            temporary.mkdir()
+            clear_own(temporary)
             try:
                 job.run(temporary, key)
             except BaseException:
@@ -130,10 +129,11 @@ def prepare(config: DataConfig, cache: Path, *, progress: Progress | None = None
 class _Job:
     """One preparation: the passes over the text, and what they count."""
 
-    def __init__(self, config: DataConfig, report: Progress) -> None:
+    def __init__(self, config: DataConfig, report: Progress, cache: Path) -> None:
         self._config, self._report = config, report
         self._corpus = [parse_source(text, documents=config.documents) for text in config.corpus]
         self._heldout = [parse_source(text, documents=config.documents) for text in config.heldout]
+        refuse_cache_within(self._corpus + self._heldout, cache)
         self._inputs: dict[str, Any] = {
             "corpus": [source.fingerprint() for source in self._corpus],
             "heldout": [source.fingerprint() for source in self._heldout],
@@ -148,6 +148,7 @@ class _Job:
                 ) from error
             self._inputs["tokenizer"] = xxhash.xxh3_128_hexdigest(raw)
         refuse_leak(self._inputs["corpus"], self._inputs["heldout"])
+        tell_closed(config.corpus + config.heldout, self._inputs["corpus"] + self._inputs["heldout"], report)
         self._drops = DropCounter()
         self._seconds: dict[str, float] = {}
         self._read = 0, 0  # documents and characters of the last pass

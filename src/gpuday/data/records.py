@@ -27,6 +27,7 @@ MAX_PIECE_BYTES = 4 << 20  # longer documents are cut, so that memory stays flat
 MAX_BAD_SHARE = 0.01
 _EARLY_LINES = 10_000  # from here on a file that is bad for the most part is refused without reading it to its end
 _EARLY_SHARE = 0.5
+_LONG_LINE = "line over 16 MiB"
 _TEXT = "text"
 _SHOWN = 8  # columns in an error, each with so many characters
 _SHOWN_CHARACTERS = 40
@@ -52,17 +53,17 @@ class LineTally:
         total = sum(self._bad.values())
         if total > share * self.lines:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(self._bad.items()))
-            raise DataError(
-                f"{self.path}: {total:,} of {self.lines:,} lines cannot be used ({reasons})",
-                fix="convert the file to UTF-8 text of the format that its name says, or leave it out",
-            )
+            fix = "convert the file to UTF-8 text of the format that its name says, or leave it out"
+            if max(self._bad, key=lambda reason: self._bad[reason]) == _LONG_LINE:
+                fix = f"break its lines: none may have more than {MAX_LINE_BYTES >> 20} MiB"
+            raise DataError(f"{self.path}: {total:,} of {self.lines:,} lines cannot be used ({reasons})", fix=fix)
 
 
 def read_text(stream: BinaryIO, tally: LineTally, separator: Separator) -> Texts:
     """Documents of a txt file: the file, its lines, or what blank lines separate."""
     number, size = 0, 0
     held: list[bytes] = []
-    for line in _split_at_returns(_lines(stream, tally), tally):
+    for line in _split_at_returns(_lines(stream, tally, returns=True), tally):
         blank = not line.strip()
         if not blank or separator == "file":
             held.append(line)
@@ -107,7 +108,7 @@ def read_jsonl(stream: BinaryIO, tally: LineTally) -> Texts:
 def read_csv(stream: BinaryIO, tally: LineTally, delimiter: str) -> Texts:
     """The column `text`, or the only column that holds text. Raises DataError when the column is not clear."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    lines = _RowLines(_split_at_returns(_lines(stream, tally), tally))
+    lines = _RowLines(_split_at_returns(_lines(stream, tally, returns=True), tally))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = next(reader, None)
@@ -211,26 +212,43 @@ def read_values(stream: IO[bytes], tally: LineTally, limit: DecodedLimit) -> Tex
         yield from _pieces(number, _decode([raw], tally))
 
 
-def _lines(stream: BinaryIO, tally: LineTally) -> Iterator[bytes]:
-    first = True
-    while line := stream.readline(MAX_LINE_BYTES + 1):
+def _lines(stream: BinaryIO, tally: LineTally, *, returns: bool = False) -> Iterator[bytes]:
+    """Lines that end with LF. With `returns`, what is too long comes in parts that end with CR, where it has any."""
+    first, rest = True, b""
+    while line := rest if rest.endswith(b"\n") else rest + stream.readline(MAX_LINE_BYTES + 1 - len(rest)):
+        rest = b""
         tally.lines += 1
         if len(line) > MAX_LINE_BYTES:
-            tally.bad("line over 16 MiB", line[:1000])
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(MAX_LINE_BYTES)
-            continue
+            cut = line.rstrip(b"\r\n").rfind(b"\r") + 1 if returns else 0
+            if not cut:
+                tally.bad(_LONG_LINE, line[:1000])
+                rest = _pass_over(stream, line, returns=returns)
+                continue
+            line, rest = line[:cut], line[cut:]
         if first:
             line, first = line.removeprefix(b"\xef\xbb\xbf"), False
         yield line
 
 
+def _pass_over(stream: BinaryIO, line: bytes, *, returns: bool) -> bytes:
+    """Read to the end of a line that is too long; what was read of the next one."""
+    ends = (b"\n", b"\r") if returns else b"\n"
+    while line and not line.endswith(ends):
+        line = stream.readline(MAX_LINE_BYTES)
+        if returns and (end := line.find(b"\r") + 1):
+            return line[end:].removeprefix(b"\n")
+    return b""
+
+
 def _split_at_returns(lines: Iterable[bytes], tally: LineTally) -> Iterator[bytes]:
-    """The lines of text whose lines may also end with CR alone."""
+    """The lines of text whose lines may also end with CR alone. Several CR before LF end one line: so does a file that was
+    converted to the line ends of Windows twice."""
     for line in lines:
-        if b"\r" not in line or line.find(b"\r") >= len(line) - 2:
+        if b"\r" not in line:
             yield line
             continue
+        if line.endswith(b"\r\r\n"):
+            line = line.rstrip(b"\r\n") + b"\r\n"
         parts = line.splitlines(keepends=True)
         tally.lines += len(parts) - 1
         yield from parts

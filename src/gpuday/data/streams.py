@@ -3,6 +3,7 @@
 1 GiB of zeros is 33 kB of zstd; both caps are checked while decoding, so such a file costs no more than the cap.
 """
 
+import codecs
 import gzip
 import io
 import lzma
@@ -26,14 +27,19 @@ RATIO_FREE_BYTES = 64 << 20  # short repetitive files may well exceed the ratio
 COMPRESSIONS = (".gz", ".zst", ".xz")
 Raw = io.BufferedIOBase | io.RawIOBase
 _CHUNK = 4096  # at most 32,768 times as much comes out of one call
-_XZ_MEMORY = 128 << 20  # `xz -9` needs 65 MiB; a file may ask for 4 GiB
+_MEMORY = 128 << 20  # zstd's own limit; `xz -9` needs 65 MiB; a file may ask for 4 GiB
+_TOO_MUCH_MEMORY = (
+    "zstd decompressor error: Frame requires too much memory for decoding",
+    "Memory usage limit exceeded",
+)
+_PDF = b"%PDF-"  # is text, and so may begin one
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ\0": "xz",
     b"BZh91AY&SY": "bzip2",
     b"PK\x03\x04": "zip",
-    b"%PDF-": "PDF",
+    _PDF: "PDF",
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
@@ -120,9 +126,10 @@ class _Guarded(io.RawIOBase):
         try:
             count: int = self._inner.readinto(target)
         except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
-            raise DataError(
-                f"{self._path} cannot be read: {error}", fix="the file is cut off or damaged; fetch it again"
-            ) from error
+            fix = "the file is cut off or damaged; fetch it again"
+            if str(error) in _TOO_MUCH_MEMORY:
+                fix = f"compress it again with a window of at most {_MEMORY >> 20} MiB, as zstd and xz do by default"
+            raise DataError(f"{self._path} cannot be read: {error}", fix=fix) from error
         if self._limit is not None:
             self._limit.add(count)
         return count
@@ -147,6 +154,8 @@ def check_regular(path: Path) -> os.stat_result:
 def check_content(path: Path, head: bytes) -> None:
     """Raise DataError for a file that begins as one of another kind than its last suffix says."""
     found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if head.startswith(_PDF) and _is_text(head):
+        return
     said = _OF_SUFFIX.get(path.suffix)
     if found == "UTF-16" and said is None:
         raise DataError(
@@ -160,6 +169,14 @@ def check_content(path: Path, head: bytes) -> None:
         )
 
 
+def _is_text(head: bytes) -> bool:
+    """Whether the beginning of a file is UTF-8 without NUL, its last character perhaps cut off."""
+    try:
+        return "\0" not in codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+
+
 def open_decoded(path: Path) -> io.BufferedReader:
     """A buffered reader of the file's decoded bytes; the compression follows from the last suffix."""
     size = check_regular(path).st_size
@@ -168,7 +185,7 @@ def open_decoded(path: Path) -> io.BufferedReader:
     except OSError as error:
         raise DataError(f"cannot open {path}: {error.strerror}", fix="check its permissions") from error
     try:
-        check_content(path, file.peek(16))
+        check_content(path, file.peek())
     except BaseException:
         file.close()
         raise
@@ -181,8 +198,8 @@ def decoded(file: BinaryIO, path: Path, encoded_bytes: int) -> io.BufferedReader
     if path.suffix == ".gz":
         inner = gzip.GzipFile(fileobj=file)
     elif path.suffix == ".xz":
-        inner = _Frames(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY))
+        inner = _Frames(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY))
     elif path.suffix == ".zst":
-        inner = _Frames(file, lambda: zstandard.ZstdDecompressor().decompressobj())
+        inner = _Frames(file, lambda: zstandard.ZstdDecompressor(max_window_size=_MEMORY).decompressobj())
     limit = DecodedLimit(path, encoded_bytes) if path.suffix in COMPRESSIONS else None
     return io.BufferedReader(_Guarded(inner, file, path, limit), 1 << 20)

@@ -28,6 +28,10 @@ _EQUIVALENTS = {
     "<sep>": ("<sep>", "[SEP]", "</s>"),
     "<mask>": ("<mask>", "[MASK]"),
 }
+ADD_SPECIALS = (
+    'add them with Tokenizer.add_special_tokens(["[PAD]", ...]) of the library tokenizers and save it, or leave --tokenizer'
+    " out: one is trained on the corpus"
+)
 _MULTIPLE = 64  # matrix products over the vocabulary are fast at multiples of this
 _MIN_LEARNED_SHARE = 1 / 32
 _MIN_FREQUENCY = 2
@@ -65,7 +69,7 @@ class TextTokenizer:
         missing = [name for name in SPECIALS if _special(tokenizer, name) is None]
         if missing:
             wanted = ", ".join(" or ".join(_EQUIVALENTS[name]) for name in missing)
-            raise DataError(f"{path} lacks special tokens", where=wanted, fix="add them to the tokenizer")
+            raise DataError(f"{path} lacks special tokens", where=wanted, fix=ADD_SPECIALS)
         return _guarded(path, lambda: cls._tried(tokenizer, path))
 
     @classmethod
@@ -152,7 +156,10 @@ class TextTokenizer:
         if self.ends_tokens_at_spaces:  # and between letters and punctuation, which every special token has
             return [encoding.ids for encoding in encodings]
         reserved, unknown = {self.pad_id, self.cls_id, self.sep_id, self.mask_id}, self.unk_id
-        return [[unknown if i in reserved else i for i in encoding.ids] for encoding in encodings]
+        return [
+            ids if reserved.isdisjoint(ids) else [unknown if i in reserved else i for i in ids]
+            for ids in (encoding.ids for encoding in encodings)
+        ]
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The normalised text of the ids."""

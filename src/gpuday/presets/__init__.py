@@ -3,12 +3,15 @@
 import importlib
 import pkgutil
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError, nearest
-from gpuday.recipe import Recipe
 
-Preset = Callable[[str, Budget], Recipe]
+if TYPE_CHECKING:
+    from gpuday.recipe import Recipe  # with torch, which the names of sizes and presets do without
+
+Preset = Callable[[str, Budget], "Recipe"]
 
 
 def names() -> list[str]:

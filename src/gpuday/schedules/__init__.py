@@ -17,4 +17,4 @@ def check_shares(**shares: float) -> None:
     """Refuse shares of the budget that are not in [0, 1]."""
     for name, value in shares.items():
         if not 0.0 <= value <= 1.0:
-            raise UsageError(f"{name} is {value}", where="a schedule", fix="give a share of the budget from 0 to 1")
+            raise UsageError(f"{name} is {value}", where=name, fix="give a share of the budget from 0 to 1")

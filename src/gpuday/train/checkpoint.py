@@ -2,16 +2,21 @@
 
 A folder is written beside its final name, every file synced, the manifest with size and xxh3-128 of each file last,
 then renamed; `LATEST` moves after that. Reading verifies every checksum, sets a bad folder aside under a name that says
-why, and falls back to the one before. Tensors are safetensors, everything else is JSON.
+why, and falls back to the one before. What the system does not let us read is not damaged, and keeps its place. Tensors
+are safetensors, everything else is JSON.
+
+Of two checkpoints the one with the larger `progress.branch` in its state is the newer, and of one branch the one of the
+larger step: a run that went back is at a smaller step than before, on a new branch.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +24,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gpuday.core.rundir import fsync_folder, write_atomic
-from gpuday.core.sealed import Broken, digest, seal, unseal
+from gpuday.core.errors import EnvironmentFault
+from gpuday.core.rundir import fsync_folder, set_aside, write_atomic
+from gpuday.core.sealed import Broken, digest, is_count, seal, unseal
 
 MODEL, OPTIMIZER, STATE, MANIFEST, LATEST = (
     "model.safetensors",
@@ -30,6 +36,7 @@ MODEL, OPTIMIZER, STATE, MANIFEST, LATEST = (
     "LATEST",
 )
 KEEP = 2
+NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # something else has its name
 _FOLDER = re.compile(r"step-(\d{8,})")
 
 
@@ -41,6 +48,8 @@ class Saved:
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    passed_over: bool = False
+    """Whether a newer one that could not be read is still in its place."""
 
 
 class Damaged(Exception):
@@ -48,11 +57,18 @@ class Damaged(Exception):
 
 
 def save(
-    root: Path, step: int, *, model: dict[str, Tensor], optimizer: dict[str, Tensor], state: dict[str, Any]
+    root: Path,
+    step: int,
+    *,
+    model: dict[str, Tensor],
+    optimizer: dict[str, Tensor],
+    state: dict[str, Any],
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Write `step-<step>` durably under `root`, point LATEST at it, and drop all but the two newest.
+    """Write `step-<step>` durably under `root`, point LATEST at it, and drop all but the two newest and a sound one.
 
-    Raises OSError where the disk does not take it: nothing half-written is left, and what was there is whole.
+    Raises OSError where the disk does not take it: nothing half-written is left, and what was there is whole. Once the
+    folder stands under its name it is saved, whatever then fails: `warn` hears of it.
     """
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"step-{step:08d}"
@@ -74,14 +90,33 @@ def save(
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    fsync_folder(root)
+    try:
+        fsync_folder(root)
+    except OSError as error:  # the new name may not outlive a power cut: what was there before stays beside it
+        warn(f"the folder of the checkpoints cannot be synced ({error.strerror}); {final.name} is written")
+        return final
     if aside is not None:
-        shutil.rmtree(aside)
-    write_atomic(root / LATEST, seal({"folder": final.name}))
-    for old in _folders(root)[KEEP:]:
-        with contextlib.suppress(OSError):  # the new one stands; what could not be removed is the next save's
-            _discard(old)
+        shutil.rmtree(aside, ignore_errors=True)  # else the next load's
+    try:
+        write_atomic(root / LATEST, seal({"folder": final.name}))
+    except OSError as error:
+        warn(
+            f"{LATEST} cannot be written ({error.strerror}); it is for readers of the folder, and {final.name} is whole"
+        )
+    _prune(root, final)
     return final
+
+
+def _prune(root: Path, final: Path) -> None:
+    """Remove all but the one that was just saved, the newest, and a sound one where those are doubtful."""
+    folders = _folders(root)
+    kept = {final, *folders[:KEEP]}
+    if not any(map(_is_called_sound, kept)):
+        kept.update([folder for folder in folders if _is_called_sound(folder)][:1])
+    for old in folders:
+        if old not in kept:
+            with contextlib.suppress(OSError):  # the new one stands; what could not be removed is the next save's
+                _discard(old)
 
 
 def _move(temporary: Path, final: Path) -> Path | None:
@@ -90,7 +125,7 @@ def _move(temporary: Path, final: Path) -> Path | None:
     if not final.exists():
         os.replace(temporary, final)
         return None
-    aside = final.with_name(f".old-{final.name.partition('-')[2]}-{os.getpid()}")
+    aside = _unused(final.with_name(f".old-{final.name.partition('-')[2]}-{os.getpid()}"))
     os.replace(final, aside)
     try:
         os.replace(temporary, final)
@@ -101,10 +136,16 @@ def _move(temporary: Path, final: Path) -> Path | None:
 
 
 def make_room(root: Path) -> str:
-    """Remove what can best be spared, and return its name: what was set aside as damaged, or else the oldest checkpoint
-    where the newest is whole. Nothing, and "", where only one is left."""
-    there = sorted(root.glob("step-*.bad-*")) or _folders(root)[:0:-1]
-    if not there or (".bad-" not in there[0].name and not _is_whole(_folders(root)[0])):
+    """Remove what can best be spared, and return its name: what was set aside as damaged, or else the oldest checkpoint,
+    where the newest is whole and the newest sound one is, which stays. Nothing, and "", where nothing can be spared."""
+    there = sorted(root.glob("step-*.bad-*"))
+    if not there:
+        folders = _folders(root)
+        sound = [folder for folder in folders if _is_called_sound(folder)]
+        needed = [*sound[:1], *folders[:1]][:1]
+        if len(folders) > 1 and all(map(_is_whole, {*needed, folders[0]})):
+            there = [folder for folder in reversed(folders) if folder not in needed]
+    if not there:
         return ""
     _discard(there[0])
     return there[0].name
@@ -113,7 +154,7 @@ def make_room(root: Path) -> str:
 def _is_whole(folder: Path) -> bool:
     try:
         _verified(folder)
-    except Damaged:
+    except (Damaged, OSError):
         return False
     return True
 
@@ -122,9 +163,11 @@ def load_newest(
     root: Path, *, warn: Callable[[str], None], fits: Callable[[Saved], bool] = lambda _: True
 ) -> Saved | None:
     """The newest checkpoint that `fits` and whose every checksum holds, or None; for the one process that holds the
-    run's lock.
+    run's lock. `fits` may raise Damaged.
 
-    Bad ones are renamed and reported through `warn`; what a kill left half-written is cleared away.
+    Bad ones are renamed and reported through `warn`; what a kill left half-written is cleared away. One that the disk
+    fails to read is passed over and keeps its name. Raises EnvironmentFault where the system refuses to read one, for
+    want of rights, handles or memory, or where only those that the disk fails to read are left.
     """
     for stale in [*root.glob(".tmp-*"), *root.glob(f".{LATEST}.*.tmp")]:  # a save or a removal that a kill cut short
         with contextlib.suppress(OSError):  # on a disk that is read-only by now it harms nobody
@@ -132,34 +175,71 @@ def load_newest(
     for old in root.glob(".old-*"):  # a kill between two renames
         _restore(old, root)
     _check_pointer(root, warn)
+    unread: OSError | None = None
     for folder in _folders(root):
         try:
             saved = _load(folder)
             if fits(saved):
-                return saved
+                return replace(saved, passed_over=unread is not None)
         except Damaged as reason:
-            aside = _free_name(root / f"{folder.name}.bad-{reason}")
             try:
-                os.replace(folder, aside)
-                where = f"set aside as {aside.name}"
+                where = f"set aside as {set_aside(folder, str(reason)).name}"
             except OSError as error:
                 where = f"it could not be set aside: {error.strerror}"
             warn(f"checkpoint {folder.name} is damaged ({reason}); {where}, trying the one before")
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise _refused(folder, error) from error
+            unread = error
+            warn(f"checkpoint {folder.name} cannot be read ({error.strerror}); it stays, trying the one before")
+    if unread is not None:
+        raise _refused(root, unread) from unread
     return None
 
 
-def drop_after(root: Path, step: int) -> None:
-    """Remove the checkpoints of later steps: the run has gone back, and a resume takes the one of the largest step."""
+def _refused(path: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{path.name} cannot be read: {error.strerror}",
+        where=str(path),
+        fix="nothing was changed: mend what refuses it, then give the same command again; where the disk has lost it for "
+        "good, move the folder away, and the one before is taken",
+    )
+
+
+def load(root: Path, step: int) -> Saved:
+    """The checkpoint of a step, and nothing changed on the disk: for ranks that are told which one to take. Raises
+    Damaged or OSError."""
+    return _load(root / f"step-{step:08d}")
+
+
+def newest_state(root: Path) -> dict[str, Any]:
+    """The state of the newest checkpoint that still tells it, without its tensors; empty where there is none."""
+    return next((state for folder in _folders(root) if (state := _peek(folder))), {})
+
+
+def drop_after(root: Path, step: int) -> list[str]:
+    """Remove the checkpoints of later steps: the run has gone back. Returns the names of those that could not be removed:
+    they harm nobody as soon as a checkpoint of the new branch is written."""
+    left = []
     for folder in _folders(root):
         if _step_of(folder) > step:
-            _discard(folder)
+            try:
+                _discard(folder)
+            except OSError:
+                left.append(folder.name)
+    return left
 
 
 def _discard(folder: Path) -> None:
     """Remove a checkpoint; a kill within the removal leaves nothing that looks like one."""
-    gone = folder.with_name(f".tmp-gone-{folder.name}-{os.getpid()}")
+    gone = _unused(folder.with_name(f".tmp-gone-{folder.name}-{os.getpid()}"))
     os.replace(folder, gone)
     shutil.rmtree(gone)
+
+
+def _unused(path: Path) -> Path:
+    """The path, numbered where one is there that the disk did not let go before."""
+    return next(p for n in range(1000) if not (p := path.with_name(f"{path.name}-{n}")).exists())
 
 
 def _remove(path: Path) -> None:
@@ -171,10 +251,11 @@ def _remove(path: Path) -> None:
 
 def _restore(old: Path, root: Path) -> None:
     final = root / f"step-{old.name.split('-')[1]}"
-    if final.exists():
-        _remove(old)
-    else:
-        os.replace(old, final)
+    with contextlib.suppress(OSError):  # on a disk that is read-only by now the others are still there
+        if final.exists():
+            _remove(old)
+        else:
+            os.replace(old, final)
 
 
 def _check_pointer(root: Path, warn: Callable[[str], None]) -> None:
@@ -196,7 +277,28 @@ def steps(root: Path) -> list[int]:
 def _folders(root: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     found = (f for f in root.glob("step-*") if _FOLDER.fullmatch(f.name) and f.is_dir())
-    return sorted(found, key=_step_of, reverse=True)
+    return sorted(found, key=_age, reverse=True)
+
+
+def _age(folder: Path) -> tuple[int, int]:
+    """Its branch and its step: the larger, the newer."""
+    progress = _peek(folder).get("progress")
+    branch = progress.get("branch") if isinstance(progress, dict) else 0
+    return branch if is_count(branch) else 0, _step_of(folder)  # type: ignore[return-value]
+
+
+def _is_called_sound(folder: Path) -> bool:
+    """Whether it says of itself that the run may go back to it; its tensors are not looked at."""
+    state = _peek(folder)
+    return bool(state) and state.get("sound", True) is True
+
+
+def _peek(folder: Path) -> dict[str, Any]:
+    """Its state, without its tensors; empty where that cannot be told."""
+    try:
+        return _state(_file(folder, STATE, _listing(folder)))
+    except (Damaged, OSError):
+        return {}
 
 
 def _step_of(folder: Path) -> int:
@@ -209,39 +311,59 @@ def _load(folder: Path) -> Saved:
         model, optimizer = (safetensors.torch.load(files[name]) for name in (MODEL, OPTIMIZER))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise Damaged("foreign-tensors") from error
+    return Saved(folder, model, optimizer, _state(files[STATE]))
+
+
+def _state(data: bytes) -> dict[str, Any]:
     try:
-        state = json.loads(files[STATE])
+        state = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Damaged("foreign-state") from error
     if not isinstance(state, dict):
         raise Damaged("foreign-state")
-    return Saved(folder, model, optimizer, state)
+    return state
 
 
 def _verified(folder: Path) -> dict[str, bytes]:
     """Content of the three files by name. Raises Damaged unless they are what the folder's own manifest says; names,
-    sizes and checksums are looked for where they belong, whatever else a manifest may say."""
-    files: dict[str, bytes] = {}
+    sizes and checksums are looked for where they belong, whatever else a manifest may say. Raises OSError where the
+    system does not let us look: that says nothing of what is there."""
+    listing = _listing(folder)
+    return {name: _file(folder, name, listing) for name in listing}
+
+
+def _listing(folder: Path) -> dict[str, Any]:
+    manifest = _unsealed(_read(folder / MANIFEST))
+    listing = manifest.get("files")
+    if manifest.get("step") != _step_of(folder):
+        raise Damaged("wrong-step")
+    if not isinstance(listing, dict) or listing.keys() != {MODEL, OPTIMIZER, STATE}:
+        raise Damaged("foreign-manifest")
+    return listing
+
+
+def _file(folder: Path, name: str, listing: dict[str, Any]) -> bytes:
+    expected = listing[name]
+    if not isinstance(expected, dict):
+        raise Damaged("foreign-manifest")
+    data = _read(folder / name, expected.get("bytes"))
+    if digest(data) != expected.get("xxh3_128"):
+        raise Damaged(f"wrong-checksum-{name}")
+    return data
+
+
+def _read(path: Path, *sizes: Any) -> bytes:
+    """The content of a file of one of these sizes, of any where none is given. Raises Damaged where it is no such file."""
     try:
-        manifest = _unsealed((folder / MANIFEST).read_bytes())
-        listing = manifest.get("files")
-        if manifest.get("step") != _step_of(folder):
-            raise Damaged("wrong-step")
-        if not isinstance(listing, dict) or listing.keys() != {MODEL, OPTIMIZER, STATE}:
-            raise Damaged("foreign-manifest")
-        for name, expected in listing.items():
-            if not isinstance(expected, dict):
-                raise Damaged("foreign-manifest")
-            if (folder / name).stat().st_size != expected.get("bytes"):
-                raise Damaged(f"wrong-size-{name}")
-            files[name] = (folder / name).read_bytes()
-            if digest(files[name]) != expected.get("xxh3_128"):
-                raise Damaged(f"wrong-checksum-{name}")
+        if sizes and path.stat().st_size not in sizes:
+            raise Damaged(f"wrong-size-{path.name}")
+        return path.read_bytes()
     except FileNotFoundError as error:
-        raise Damaged(f"missing-{Path(str(error.filename)).name}") from error
+        raise Damaged(f"missing-{path.name}") from error
     except OSError as error:
-        raise Damaged(f"unreadable-{error.errno}") from error
-    return files
+        if error.errno in NO_FILE:
+            raise Damaged(f"unreadable-{error.errno}") from error
+        raise
 
 
 def load_weights(parameters: dict[str, torch.nn.Parameter], saved: dict[str, Tensor]) -> None:
@@ -267,7 +389,3 @@ def _unsealed(data: bytes) -> dict[str, Any]:
         return unseal(data)
     except Broken as error:
         raise Damaged("wrong-checksum-manifest") from error
-
-
-def _free_name(path: Path) -> Path:
-    return next(p for n in range(1000) if not (p := path.with_name(path.name + (f"-{n}" if n else ""))).exists())

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gpuday.core.clock import LOST, Clock, Heartbeat, read_heartbeat
-from gpuday.core.errors import Interrupted
+from gpuday.core.errors import GpudayError, Interrupted
 from gpuday.core.journal import Journal, Note, attempts
 from gpuday.core.rundir import RunDir
 from gpuday.data.prepared import PreparedData
@@ -18,6 +18,8 @@ from gpuday.train import checkpoint
 from gpuday.train.fit import Fit
 from gpuday.train.parallel import Ranks
 from gpuday.train.progress import Progress, Turn
+from gpuday.train.resumable import resumable
+from gpuday.train.resuming import newest, refuse_anew
 from gpuday.train.session import Session, Tell
 from gpuday.train.signals import STAKE, Leave, Signals
 
@@ -70,7 +72,7 @@ def train(
         stack.callback(clock.stop)
         # Among several ranks building has them wait for each other: a signal is then obeyed at the first micro-batch.
         with clock.activity("build"), _building(signals, run) if alone else contextlib.nullcontext():
-            saved = ranks.lead_first(lambda: checkpoint.load_newest(run.checkpoints, warn=note))
+            saved = _found(run, ranks, heartbeat, charged, note)
             if saved is not None and saved.state["progress"]["final"] is not None:
                 heartbeat.keep(charged)
                 return Progress(**saved.state["progress"]), _resting_clock(recipe, saved, charged)
@@ -121,7 +123,10 @@ def _until_the_end(session: Session, signals: Signals, *, alone: bool) -> Turn:
         if turn.action == "look":
             session.quick_look()
         elif turn.action == "save":
-            session.save()
+            if session.is_finite():
+                session.save()
+            else:
+                session.roll_back("weights or optimizer state are not finite")
             if alone and not session.unsaved:
                 STAKE.release()
         else:
@@ -135,6 +140,20 @@ def _until_the_end(session: Session, signals: Signals, *, alone: bool) -> Turn:
         STAKE.hold()
         session.finish()
     return turn
+
+
+def _found(
+    run: RunDir, ranks: Ranks, heartbeat: Heartbeat, charged: float, note: Callable[[str], None]
+) -> checkpoint.Saved | None:
+    """What the run goes on from; None for one that begins. Where neither can be, the attempt is not charged."""
+    try:
+        saved = newest(run, ranks, warn=note, fits=resumable)
+        if saved is None and ranks.leads:
+            refuse_anew(run)
+    except GpudayError:
+        heartbeat.keep(charged)
+        raise
+    return saved
 
 
 @contextlib.contextmanager

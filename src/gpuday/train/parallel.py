@@ -8,7 +8,6 @@ are gone is a `RankGone`, which names them.
 """
 
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ import torch.distributed as dist
 import xxhash
 from torch import Tensor
 
-from gpuday.core.errors import EnvironmentFault, Interrupted, UsageError
+from gpuday.core import launched
+from gpuday.core.errors import EnvironmentFault, GpudayError, Interrupted
 from gpuday.train.device import is_out_of_memory, pick_device
 from gpuday.train.peers import Peers, RankGone
 from gpuday.train.signals import Leave
@@ -40,18 +40,6 @@ class _Groups:
     device: dist.ProcessGroup
 
 
-TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-STARTED = "start several ranks with torchrun --nproc-per-node N -m gpuday run, or unset these variables for one alone"
-
-
-def _told(name: str, default: int) -> int:
-    """A number from the environment."""
-    text = os.environ.get(name, str(default))
-    if not text.strip().lstrip("-").isdecimal():
-        raise UsageError(f"{name} is {text!r}, not a number", where="the environment", fix=STARTED)
-    return int(text)
-
-
 class TooLarge(Exception):
     """What was tried did not fit the memory of this rank's device, or of another's."""
 
@@ -69,17 +57,8 @@ class Ranks:
 
     @staticmethod
     def of_environment() -> "Ranks":
-        """What `torchrun` tells in RANK, WORLD_SIZE and LOCAL_RANK; without it a rank alone.
-
-        Raises UsageError for what `torchrun` never says: a rank that no others know of would wait for them for ever.
-        """
-        rank, size, local = (_told(n, d) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-        needed = ("RANK", "MASTER_ADDR", "MASTER_PORT") if size != 1 else ()
-        missing = [name for name in needed if not os.environ.get(name)]
-        if missing or not 0 <= rank < size or local < 0 or (needed and not os.environ["MASTER_PORT"].isdecimal()):
-            said = ", ".join(f"{n}={os.environ[n]}" for n in (*TOLD, "MASTER_PORT") if n in os.environ)
-            lacking = f", without {', '.join(missing)}" if missing else ""
-            raise UsageError(f"no rank can be made of {said}{lacking}", where="the environment", fix=STARTED)
+        """As the launcher says, else a rank alone. Raises UsageError for what it never says."""
+        rank, size, local = launched.place()
         return Ranks(rank, size, local=local)
 
     @property
@@ -104,7 +83,7 @@ class Ranks:
     def joined(self, device: torch.device) -> Iterator[None]:
         """Inside the block the ranks hear each other. They leave together, after a signal too, so that nobody's exit
         lets `torchrun` end a rank that still writes. Whoever leaves by a fault leaves at once, for all: the others then
-        raise RankGone, as they do for a rank that was killed."""
+        raise RankGone, as they do for a rank that was killed. Of a fault that ranks of a host share, all but one are `told`."""
         if self.size == 1:
             yield
             return
@@ -127,6 +106,8 @@ class Ranks:
             if isinstance(error, KeyboardInterrupt) and (gone := self._peers.fault(error)):
                 raise gone from error  # `torchrun` stops the others of a rank that died by a signal
             self._peers.leave()
+            if isinstance(error, GpudayError):
+                error.told = not self._peers.claim(xxhash.xxh3_64_hexdigest(str(error).encode(errors="replace")))
             raise
         self._leave()
 

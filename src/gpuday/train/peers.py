@@ -20,7 +20,7 @@ import torch.distributed as dist
 from gpuday.core.errors import EnvironmentFault
 
 GRACE = 2.0  # seconds: the sockets of a process that is killed close a moment before it counts as dead
-LOST = re.compile(r"connect|socket|peer|broken pipe|timed? ?out|abort", re.IGNORECASE)
+DISCONNECTED = re.compile(r"connect|socket|peer|broken pipe|timed? ?out|abort", re.IGNORECASE)
 
 
 class RankGone(EnvironmentFault):
@@ -63,7 +63,7 @@ class Peers:
     def __init__(self, store: dist.Store, rank: int, size: int) -> None:
         self._store, self._rank, self._own = dist.PrefixStore("gpuday", store), rank, Process.own()
         self._store.set(f"process {rank}", json.dumps(asdict(self._own)))
-        self._tells = False
+        self._claimed: dict[str, bool] = {}
         self._all = [Process(**json.loads(self._store.get(f"process {r}"))) for r in range(size)]
 
     def leave(self, *, followed: bool = False) -> None:
@@ -73,7 +73,7 @@ class Peers:
         except dist.DistError:  # the launcher is gone too
             return
         if not followed:
-            self._claim()
+            self.claim()
 
     def fault(self, error: BaseException) -> RankGone | None:
         """What `error`, raised by a collective or a signal, comes from: ranks that are gone, of which it is told.
@@ -95,7 +95,9 @@ class Peers:
         elif faulty:
             what = f"{self._names(faulty)} left by a fault of {'its' if len(faulty) == 1 else 'their'} own"
             fix = f"mend what is printed there; {resume}"
-        elif not isinstance(error, RuntimeError) or not (isinstance(error, dist.DistError) or LOST.search(str(error))):
+        elif not isinstance(error, RuntimeError) or not (
+            isinstance(error, dist.DistError) or DISCONNECTED.search(str(error))
+        ):
             return None
         elif stopped := [r for r, p in self._here() if p.status() == psutil.STATUS_STOPPED]:
             what, fix = f"{self._names(stopped)} {_are(stopped)} stopped and did not answer in time", resume
@@ -103,7 +105,7 @@ class Peers:
             what, fix = "a rank on another node is gone, or one hangs", f"see what the other nodes print; {resume}"
         else:
             what, fix = "a rank did not answer in time, and all of them run: one hangs, or is far too slow", resume
-        return RankGone(what, where=" ".join(str(error).split()), fix=fix, told=not self._claim())
+        return RankGone(what, where=" ".join(str(error).split()), fix=fix, told=not self.claim())
 
     def _here(self) -> list[tuple[int, Process]]:
         """The other ranks in this process's space."""
@@ -120,13 +122,14 @@ class Peers:
         except dist.DistError:
             return {}
 
-    def _claim(self) -> bool:
-        """Whether this process is the first of its host with something to print; if nobody knows, it is."""
-        try:
-            self._tells = self._tells or self._store.add(f"told {self._own.space}", 1) == 1
-        except dist.DistError:
-            self._tells = True
-        return self._tells
+    def claim(self, what: str = "") -> bool:
+        """Whether this process is the first of its host to print a fault, or to say why it ends; if nobody knows, it is."""
+        if what not in self._claimed:
+            try:
+                self._claimed[what] = self._store.add(f"told {self._own.space} {what}", 1) == 1
+            except dist.DistError:
+                self._claimed[what] = True
+        return self._claimed[what]
 
     def _names(self, ranks: list[int]) -> str:
         return ", ".join(f"rank {r} (process {self._all[r].pid} on {self._all[r].host})" for r in ranks)

@@ -26,6 +26,8 @@ class Progress:
     """Their gradient norms."""
     rolled_back_to: int = -1
     """Step of the checkpoint that the run last went back to; -1 where it never did."""
+    branch: int = 0
+    """Times that the run went on from another checkpoint than its newest: with more of them a checkpoint is the newer."""
     microbatch: int = 0
     """Rows that a device gets at a time: as fitted, or fewer since memory ran out."""
     compilations: int = 0

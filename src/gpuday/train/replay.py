@@ -25,6 +25,7 @@ from gpuday.train.compiling import start_compiler
 from gpuday.train.device import cores, describe
 from gpuday.train.fit import Fit
 from gpuday.train.parallel import Ranks
+from gpuday.train.resumable import is_final, resumable
 from gpuday.train.session import Session, Tell
 
 
@@ -102,8 +103,8 @@ def replay(recipe: Recipe, data: PreparedData, run: RunDir, fit: Fit, *, device:
 def _final(run: RunDir) -> Saved:
     """The final checkpoint."""
     warnings: list[str] = []
-    saved = load_newest(run.checkpoints, warn=warnings.append)
-    if saved is None or saved.state["progress"]["final"] is None:
+    saved = load_newest(run.checkpoints, warn=warnings.append, fits=resumable)
+    if saved is None or not is_final(saved):
         raise DataError(
             f"{run.root} has no final weights" + "".join(f"; {warning}" for warning in warnings),
             fix="train it to the end: give the command that began it again",

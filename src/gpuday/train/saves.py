@@ -1,14 +1,11 @@
 """What happens when the disk does not take a checkpoint: room is made, training goes on, and only the last save must
 not fail."""
 
-import errno
 from collections.abc import Callable
 from pathlib import Path
 
-from gpuday.core.errors import EnvironmentFault
+from gpuday.core.errors import FULL, EnvironmentFault
 from gpuday.train import checkpoint
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Saves:
@@ -19,6 +16,7 @@ class Saves:
         self._root, self._note = root, note
         self._fault = ""  # of the save before
         self._tight = False  # whether it needed room
+        self._said: set[str] = set()
 
     def make(self, write: Callable[[], Path], *, must: bool) -> Path | None:
         """The folder that `write` returns, or None where the disk does not take it now; the next save tries again.
@@ -41,6 +39,13 @@ class Saves:
         self._fault = ""
         return folder
 
+    def say_once(self, message: str) -> None:
+        """Of a checkpoint that stands: what failed beside it, and may fail with each."""
+        what = message.partition(";")[0]
+        if what not in self._said:
+            self._said.add(what)
+            self._note(message)
+
     def _with_room(self, write: Callable[[], Path]) -> Path:
         removed: list[str] = []
         while True:
@@ -59,7 +64,7 @@ class Saves:
                 return folder
 
     def _intact(self) -> str:
-        newest = max(checkpoint.steps(self._root), default=None)
+        newest = next(iter(checkpoint.steps(self._root)), None)
         return "there is no earlier one" if newest is None else f"the one of step {newest} is intact"
 
     def _lost(self, fault: str) -> EnvironmentFault:

@@ -22,18 +22,19 @@ from gpuday.train import checkpoint
 from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.batches import Batches
 from gpuday.train.device import configure, release
-from gpuday.train.endings import diverged, too_large
+from gpuday.train.endings import too_large
 from gpuday.train.fit import Fit
 from gpuday.train.guard import refusal
-from gpuday.train.mending import identity
+from gpuday.train.mending import identity, refuse_other_data
 from gpuday.train.parallel import Ranks, TooLarge
 from gpuday.train.progress import ACTIONS, Pace, Progress, Turn
+from gpuday.train.returning import go_back
 from gpuday.train.saves import Saves
 from gpuday.train.signals import Interruptible
 from gpuday.train.step import MaskLevels, Outcome, take_step
 from gpuday.train.timing import Timing
 from gpuday.train.validate import Answer, HeldOut
-from gpuday.train.weights import Tensors, Weights, is_sound
+from gpuday.train.weights import Tensors, Weights, are_finite
 
 QUICK = 8  # looks before the last take one held-out row in this many
 
@@ -94,15 +95,17 @@ class Session:
         self.progress, pace = Progress(microbatch=fit.microbatch), Pace()
         self._look_microbatch = fit.microbatch
         if saved is not None:
+            refuse_other_data(saved.state, data)
             self._weights.restore(saved)
-            self.progress, pace = Progress(**saved.state["progress"]), Pace(**saved.state["pace"])
+            self.progress, pace = replace(self.progress, **saved.state["progress"]), Pace(**saved.state["pace"])
+            self.progress = replace(self.progress, branch=self.progress.branch + saved.passed_over)
         ranks.check_equal(list(self._learner.parameters()))
         if fit.compiled:
             self._learner.compile(dynamic=False, fullgraph=True, mode=fit.compile_mode)
         self._compiled_before = compilations() - self.progress.compilations
         self._timing = Timing(clock, recipe.train, step=self.progress.step, pace=pace)
         self._saved_step = self.progress.step
-        self._saves, self._identity = Saves(run.checkpoints, self.note), identity(recipe, fit)
+        self._saves, self._identity = Saves(run.checkpoints, self.note), identity(recipe, fit, data)
 
     @property
     def unsaved(self) -> bool:
@@ -172,6 +175,7 @@ class Session:
         if self._ranks.leads:
             self._timing.reserve()
             with self.clock.activity("save"):
+                self._journal.sync()  # before a checkpoint may outlive its rows in a power cut
                 folder = self._saves.make(self._write, must=must)
             self._timing.tried(self.progress.step)
         if folder is not None:
@@ -184,11 +188,16 @@ class Session:
             self._saved_step = self.progress.step
 
     def finish(self) -> None:
-        """The final held-out loss, and the final weights, durable."""
+        """The final held-out loss, and the final weights, durable.
+
+        Where that loss is not finite, those of the newest sound checkpoint before: there is no time to make its steps
+        again. Raises GpudayError when none of trained weights is left.
+        """
         self._batches.close()
-        final = self.look(self.fit.heldout_rows, final=True)
-        if not math.isfinite(final["nats_per_token"]):
-            raise diverged(self._run.root, self.progress, "the final held-out loss is not finite")
+        while reason := self._unfit(final := self.look(self.fit.heldout_rows, final=True)):
+            now = self.progress.step
+            self._go_back(reason, beyond=0, before=now)
+            self.note(f"{reason}: the run ends with the weights of step {self.progress.step}, and not of step {now}")
         self.progress = replace(self.progress, final=final)
         with self._weights.stepper.evaluation():
             self.save(must=True)
@@ -235,40 +244,49 @@ class Session:
         self._tell("step", **asdict(row))
         return outcome
 
+    def _unfit(self, final: dict[str, Any]) -> str:
+        """Why a run cannot end with these weights; empty where it can. A look does not meet every weight."""
+        if not math.isfinite(final["nats_per_token"]):
+            return "the final held-out loss is not finite"
+        finite = are_finite(self._weights.tensors()[0])
+        return "the final weights are not finite" if self._ranks.largest(float(not finite)) else ""
+
+    def is_finite(self) -> bool:
+        """Whether weights and optimizer state are, on all ranks: an update of finite numbers may overflow."""
+        return not self._ranks.largest(float(not are_finite(*self._weights.tensors())))
+
     def roll_back(self, reason: str) -> None:
         """Weights and optimizer of the newest good checkpoint, and on with the rows after those that were read.
 
-        What the kept trajectory counts goes back: steps, tokens, FLOPs. The clock keeps its seconds, and the stream its
-        position. A checkpoint at once, so that a kill does not do it again. Raises GpudayError when the run has not come
-        further since it went back before.
+        A checkpoint at once, so that a kill does not do it again. Raises GpudayError when the run has not come further
+        since it went back before.
         """
         now = self.progress
-        with self.clock.activity("roll back"):
-            saved = self._ranks.lead_first(
-                lambda: checkpoint.load_newest(self._run.checkpoints, warn=self.note, fits=is_sound)
-            )
-            if saved is None or saved.state["progress"]["step"] <= now.rolled_back_to:
-                raise diverged(self._run.root, now, reason)
-            self._weights.restore(saved)
-            self.progress = replace(
-                Progress(**saved.state["progress"]),
-                position=now.position,
-                microbatch=now.microbatch,
-                compilations=now.compilations,
-                rolled_back_to=saved.state["progress"]["step"],
-            )
-            self.clock.take_back(saved.state["clock"]["counts"])
-            self._ranks.check_equal(list(self._learner.parameters()))
-            if self._ranks.leads:  # behind the comparison, by which all have read it
-                checkpoint.drop_after(self._run.checkpoints, self.progress.step)
-        self._timing.went_back(self.progress.step)
-        self._journal.write(Rollback(step=self.progress.step, from_step=now.step, position=now.position, reason=reason))
+        self._go_back(reason, beyond=now.rolled_back_to, before=now.step + 1)
+        why = f"{now.skipped} updates in a row could not be made ({reason})" if now.skipped else reason
         self.note(
-            f"{now.skipped} updates in a row could not be made ({reason}): back from step {now.step} to the weights of "
-            f"step {self.progress.step}, and on with row {now.position:,} of the stream"
+            f"{why}: back from step {now.step} to the weights of step {self.progress.step}, and on with row "
+            f"{now.position:,} of the stream"
         )
         self._saved_step = -1  # the checkpoint of this step has another position in the stream
         self.save()
+
+    def _go_back(self, reason: str, *, beyond: int, before: int) -> None:
+        now = self.progress
+        with self.clock.activity("roll back"):
+            self.progress = go_back(
+                self._run,
+                self._ranks,
+                now,
+                self._weights,
+                self.clock,
+                reason=reason,
+                beyond=beyond,
+                before=before,
+                note=self.note,
+            )
+        self._timing.went_back(self.progress.step)
+        self._journal.write(Rollback(step=self.progress.step, from_step=now.step, position=now.position, reason=reason))
 
     def note(self, message: str) -> None:
         """Journal and show what a reader must know."""
@@ -343,7 +361,9 @@ class Session:
             self.progress.step,
             model=model,
             optimizer=optimizer,
+            warn=self._saves.say_once,
             state={
+                "sound": not self.progress.skipped and are_finite(model, optimizer),
                 "progress": asdict(self.progress),
                 "pace": asdict(self._timing.pace),
                 "clock": self.clock.state(),

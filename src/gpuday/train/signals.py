@@ -5,6 +5,7 @@ Python runs a handler in the main thread, between two instructions. Native code 
 """
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 SAME = 1.0  # seconds within which signals are one wish: `timeout`, `torchrun` and a terminal may each send two
 GRACE = 3.0  # seconds for the way out, where every step that was made is on disk
 SAVE_GRACE = 120.0  # and where one is not: the longest notice that clouds give before they take a machine away
+IMPORT = "<frozen importlib._bootstrap>"
 
 Interruptible = Callable[[], AbstractContextManager[None]]  # makes a block that a signal may tear away
 
@@ -52,13 +54,25 @@ STAKE = Stake()  # of this process: it trains one run at a time
 
 
 def obeyed() -> tuple[signal.Signals, ...]:
-    """The watched signals, but SIGHUP where the process was started to outlive its terminal, as by `nohup`."""
-    outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return tuple(number for number in WATCHED if not (outlives and number == signal.SIGHUP))
+    """The watched signals that this thread may handle: none but in the main one, and none that the process was started to
+    ignore, as SIGHUP by `nohup`, or SIGINT behind `&` in a script, where a Ctrl-C is meant for another command."""
+    if threading.current_thread() is not threading.main_thread():
+        return ()
+    return tuple(number for number in WATCHED if signal.getsignal(number) is not signal.SIG_IGN)
+
+
+def importing(frame: FrameType | None) -> bool:
+    """Whether an import is under way: a native module that is torn out of its start may abort the process."""
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORT:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Signals:
-    """Inside the block `received` holds the name of the first signal that came; the handlers before are put back.
+    """Inside the block `received` holds the name of the first signal that came; the handlers before are put back, and
+    get one that the block was left without regard to, since it came behind the last look.
 
     Within `interruptible()` a signal raises Leave where the main thread stands. A second one, SAME seconds after the first
     or later, raises KeyboardInterrupt anywhere; the last checkpoint is then what a resume begins from.
@@ -75,10 +89,12 @@ class Signals:
             self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         STAKE.release()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.received and error is None and not self._region.met:
+            signal.raise_signal(signal.Signals[self.received])
 
     def interruptible(self) -> "Region":
         """A block that a signal may tear away at any instruction: it touches nothing that is saved, holds no lock
@@ -88,7 +104,8 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self.received:
             self.received, self._first = signal.Signals(number).name, time.monotonic()
-            self._region.tear()
+            if not importing(frame):  # else the end of the block is the next chance
+                self._region.tear()
         elif time.monotonic() - self._first > SAME:  # whoever asks twice does not want to wait for the save
             raise KeyboardInterrupt
 
@@ -100,6 +117,7 @@ class Region:
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
         self._open = self._torn = False
+        self.met = False  # whether Leave was raised: somebody knows of the signal
 
     def __enter__(self) -> None:
         self._torn, self._open = False, True
@@ -107,12 +125,14 @@ class Region:
             self.tear()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        spared = self._open and error is None and bool(self._signals.received)
         self._open = False
-        if self._torn and not isinstance(error, Leave):
+        if spared or (self._torn and not isinstance(error, Leave)):
+            self.met = True
             raise Leave(self._signals.received) from None
 
     def tear(self) -> None:
         """Raise Leave if the block is open. It counts as closed from here on, since its end may not be reached."""
         if self._open:
-            self._open, self._torn = False, True
+            self._open, self._torn, self.met = False, True, True
             raise Leave(self._signals.received)

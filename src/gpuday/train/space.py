@@ -31,11 +31,13 @@ def check_space(recipe: Recipe, run: RunDir, fit: Fit, *, vocab: int) -> None:
 
 def needed_bytes(recipe: Recipe, run: RunDir, fit: Fit, *, vocab: int) -> int:
     """Bytes to come: two checkpoints and one that is being written, without those that are there; the exported weights;
-    the journal."""
+    the rest of the journal."""
     with torch.device("meta"):
         parameters = sum(p.numel() for p in make_learner(recipe, vocab=vocab).parameters())
     folders = checkpoint.KEEP + 1 - min(checkpoint.KEEP, len(checkpoint.steps(run.checkpoints)))
     exports = 0 if run.model.exists() else 1
     steps = math.ceil(fit.expected_tokens / (fit.rows * recipe.data.length))
+    written = run.journal.stat().st_size if run.journal.exists() else 0
     weights = 4 * parameters
-    return folders * weights * (1 + MOMENTS) + exports * weights + steps * ROW_BYTES + REST_BYTES
+    rows = max(0, steps * ROW_BYTES - written)
+    return folders * weights * (1 + MOMENTS) + exports * weights + rows + REST_BYTES

@@ -21,26 +21,31 @@ from gpuday.train.progress import Progress
 def sections(
     recipe: Recipe, data: PreparedData, run: RunDir, fit: Fit, progress: Progress, clock: Clock, energy: EnergyMeter
 ) -> dict[str, Any]:
-    """Everything about a finished training as JSON values, keys as in docs/decisions.md."""
+    """Everything about a finished training as JSON values, keys as in docs/decisions.md.
+
+    What only the journal knows is None where it has lost rows.
+    """
     kept = surviving(run.journal)
     steps = [row for row in kept if isinstance(row, Step)]
     rows = [row for _, row in read(run.journal)]
+    starts = [row for row in rows if isinstance(row, Start)]
+    whole = bool(starts) and len(steps) == progress.step
     processed = sum(row.rows for row in rows if isinstance(row, Step)) * recipe.data.length
     steady = [row.rows * recipe.data.length / row.step_seconds for row in steps if not row.compiled_anew]
     useful, shares = _useful(kept), [u / fit.bound_flops_per_second for u in _useful(kept, per_rank=True)]
     waited = sum(row.waited_seconds for row in steps)
     used = clock.used_seconds()
     final, before = progress.final or {}, progress.before or {}
-    starts = [row for row in rows if isinstance(row, Start)]
-    joules, energy_reason = _energy(energy, starts)
+    joules, energy_reason = _energy(energy, starts, inherited=clock.inherited)
+    ranks = starts[-1].ranks if starts else None
     return {
         "preset": recipe.preset,
         "recipe_fingerprint": config.fingerprint(recipe),
         "seed": recipe.seed,
-        "resumes": len(starts) - 1,
-        "attempts": attempts(run.journal),
+        "resumes": len(starts) - 1 if whole else None,
+        "attempts": attempts(run.journal) if whole else None,
         "device": fit.device,
-        "device_seconds": device_seconds(starts, used),
+        "device_seconds": device_seconds(starts, used) if whole else None,
         "energy_joules": joules,
         "energy_reason": energy_reason,
         "clock": {
@@ -51,10 +56,10 @@ def sections(
         },
         "train": {
             "tokens": progress.tokens,
-            "tokens_processed": processed,
+            "tokens_processed": processed if whole else None,
             "steps": progress.step,
-            "skipped_updates": sum(row.skipped for row in steps),
-            "rollbacks": sum(isinstance(row, Rollback) for row in rows),
+            "skipped_updates": sum(row.skipped for row in steps) if whole else None,
+            "rollbacks": sum(isinstance(row, Rollback) for row in rows) if whole else None,
             "epochs": progress.position / len(data.train),
             "tokens_per_second": statistics.median(steady) if steady else None,
             "tokens_per_second_overall": progress.tokens / used,
@@ -63,7 +68,7 @@ def sections(
             "bound_flops_per_second": fit.bound_flops_per_second,
             "bound_share": statistics.median(shares) if shares else None,
             "data_wait_share": waited / sum(row.step_seconds for row in steps) if steps else None,
-            "ranks": starts[-1].ranks,
+            "ranks": ranks,
             "microbatch": progress.microbatch,
             "rows_per_step": fit.rows,
             "dtype": fit.dtype,
@@ -84,7 +89,7 @@ def sections(
         "samples": [],
         "scores": {"protocol": None, "tasks": {}, "mean": None},
         "export": {"kind": None, "parity_max_abs": None, "reason": "not exported yet"},
-        "compliance": compliance(recipe, data, clock, ranks=starts[-1].ranks),
+        "compliance": compliance(recipe, data, clock, ranks=ranks, whole=whole),
     }
 
 
@@ -108,12 +113,14 @@ def _useful(kept: list[Any], *, per_rank: bool = False) -> list[float]:
     return speeds
 
 
-def _energy(energy: EnergyMeter, starts: list[Start]) -> tuple[float | None, str]:
-    """Joules, or None and why."""
+def _energy(energy: EnergyMeter, starts: list[Start], *, inherited: bool) -> tuple[float | None, str]:
+    """Joules, or None and why. `inherited`: the clock has time of processes before this one."""
     if len(starts) > 1:
         return None, "the run was resumed, and its earlier attempts were not metered"
-    if starts[0].ranks > 1:
+    if starts and starts[0].ranks > 1:
         return None, f"one device of {starts[0].ranks} was metered"
+    if inherited:
+        return None, "an earlier process trained, and what it metered ended with it"
     return energy.joules(), energy.reason
 
 
@@ -124,8 +131,11 @@ def compile_cache() -> dict[str, int]:
     return {"found": counters["fxgraph_cache_hit"], "built": counters["fxgraph_cache_miss"]}
 
 
-def compliance(recipe: Recipe, data: PreparedData, clock: Clock, *, ranks: int) -> dict[str, str]:
-    """The rules of the game, each with the evidence that this run kept it."""
+def compliance(
+    recipe: Recipe, data: PreparedData, clock: Clock, *, ranks: int | None, whole: bool = True
+) -> dict[str, str]:
+    """The rules of the game, each with the evidence that this run kept it. `ranks` is None where it is not known,
+    `whole` whether the journal has every step."""
     loaded = recipe.data.tokenizer not in ("bpe", "wordpiece")
     tokenizer = "read from a file" if loaded else f"{recipe.data.tokenizer} trained on the corpus"
     used, budget = clock.used_seconds(), recipe.budget
@@ -136,7 +146,9 @@ def compliance(recipe: Recipe, data: PreparedData, clock: Clock, *, ranks: int) 
         late = used - budget.seconds
         verdict = "kept" if late <= max(1.0, 0.01 * budget.seconds) else "EXCEEDED"
         spent = f"{verdict}: {used:.1f} s used of {budget.seconds:.0f} s ({used / budget.seconds:.2%})"
-    if ranks > 1:
+    if ranks is None:
+        spent += " on each device; how many there were is not known"
+    elif ranks > 1:
         spent += f" on each of {ranks} devices"
     filters = ", ".join(config.to_dict(f)["part"] for f in recipe.data.filters) or "none"
     return {
@@ -145,7 +157,8 @@ def compliance(recipe: Recipe, data: PreparedData, clock: Clock, *, ranks: int) 
         "2 raw text": f"{', '.join(recipe.data.corpus)}; prepared data {data.manifest['fingerprint']}",
         "3 budget": f"{spent}; compiling {clock.ledger().get('compile', 0.0):.1f} s of it; the ledger's rows add up",
         "4 downstream": "every score names its protocol and holds all of its hyperparameters",
-        "5 evidence": "recipe.json, journal.jsonl, environment.json, fit.json and this summary",
+        "5 evidence": "recipe.json, journal.jsonl, environment.json, fit.json and this summary"
+        + ("" if whole else "; the journal has LOST ROWS"),
     }
 
 

@@ -14,6 +14,7 @@ from gpuday.models.heads import MaskedLM
 from gpuday.recipe import Recipe
 from gpuday.train.checkpoint import load_newest, load_weights
 from gpuday.train.device import configure, pick_device
+from gpuday.train.resumable import is_final
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def load_trained(root: Path) -> Trained:
     recipe = load_recipe(run)
     warnings: list[str] = []
     saved = load_newest(run.checkpoints, warn=warnings.append)
-    if saved is None or saved.state["progress"]["final"] is None:
+    if saved is None or not is_final(saved):
         raise DataError(
             f"{root} has no final weights" + "".join(f"; {warning}" for warning in warnings),
             fix="train it to the end: give the command that began it again",

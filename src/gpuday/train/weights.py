@@ -44,5 +44,10 @@ class Weights:
 
 
 def is_sound(saved: Saved) -> bool:
-    """Whether a checkpoint is worth going back to: its last update could be made, and its weights are finite."""
-    return not saved.state["progress"]["skipped"] and all(bool(t.isfinite().all()) for t in saved.model.values())
+    """Whether a checkpoint is worth going back to: its last update could be made, and weights and optimizer are finite."""
+    return not saved.state["progress"]["skipped"] and are_finite(saved.model, saved.optimizer)
+
+
+def are_finite(*tensors: Tensors) -> bool:
+    """Whether every element is. A second moment that is not stops its parameter for good, without a word."""
+    return all(bool(t.isfinite().all()) for some in tensors for t in some.values())

@@ -12,6 +12,7 @@ import xxhash
 
 from gpuday.core.absent import why_absent
 from gpuday.core.errors import DataError
+from gpuday.core.printable import plain
 from gpuday.data.document import Document, Drop, DropCounter
 from gpuday.data.records import LineTally, Separator, Texts, read_csv, read_jsonl, read_parquet, read_text
 from gpuday.data.sources import Source
@@ -35,9 +36,11 @@ class Files(Source):
 
     def documents(self, drops: DropCounter) -> Iterator[Document]:
         """Documents in file order. Raises DataError naming the file for one that cannot be used."""
-        found, skipped = _find(self.path)
+        found, skipped, closed = _find(self.path)
         for name in skipped:
             drops.add("read", Drop("file of unknown kind", name))
+        for name in closed:
+            drops.add("read", Drop("folder that may not be read", name))
         several = len(found) <= _MAX_LABELS
         whole = _label(Path(self.path).name.split(".")[0].strip("*?[]")) or "files"
         for path, name in found:
@@ -55,8 +58,9 @@ class Files(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         """Name and size of every file, with the hash of its content if it is small (up to 1 MiB, 64 MiB in all);
-        otherwise its modification time and the hash of its first and last 64 KiB."""
-        found, skipped = _find(self.path)
+        otherwise its modification time and the hash of its first and last 64 KiB. With `closed`, the folders that may not
+        be read, where there are any."""
+        found, skipped, closed = _find(self.path)
         total, files = 0, []
         for path, name in found:
             status = check_regular(path)
@@ -64,7 +68,8 @@ class Files(Source):
             whole = status.st_size <= _WHOLE_BYTES and total <= _WHOLE_TOTAL
             entry = {"file": name, "bytes": status.st_size, "xxh3": _hash(path, status.st_size, whole)}
             files.append(entry if whole else entry | {"mtime_ns": status.st_mtime_ns})
-        return {"kind": "files", "separator": self.separator, "files": files, "skipped": skipped}
+        made: dict[str, Any] = {"kind": "files", "separator": self.separator, "files": files, "skipped": skipped}
+        return made | ({"closed": closed} if closed else {})
 
     def _texts(self, path: Path, tally: LineTally) -> Texts:
         kind = _format(path)
@@ -87,8 +92,8 @@ def _format(path: Path) -> str | None:
     return _FORMATS.get(inner.suffix)
 
 
-def _find(text: str) -> tuple[list[tuple[Path, str]], list[str]]:
-    """([(path, name below the root)] of known kind, names of the others), both sorted."""
+def _find(text: str) -> tuple[list[tuple[Path, str]], list[str], list[str]]:
+    """([(path, name below the root)] of known kind, names of the others, of folders that may not be read), all sorted."""
     if not text or "\0" in text:
         raise DataError("no corpus path is given", fix="name a file, a folder or a glob")
     root = Path(text)
@@ -97,9 +102,10 @@ def _find(text: str) -> tuple[list[tuple[Path, str]], list[str]]:
         if _format(root) is None:
             known = ", ".join([*sorted(_FORMATS), ".parquet"])
             raise DataError(f"{root} is of no known kind", fix=f"known: {known}, also with {', '.join(COMPRESSIONS)}")
-        return [(root, _readable(root.name))], []
+        return [(root, _readable(root.name))], [], []
+    closed: list[Path] = []
     if os.path.isdir(root):
-        paths = [(p, _readable(p.relative_to(root).as_posix())) for p in _walk(root)]
+        paths = [(p, _readable(p.relative_to(root).as_posix())) for p in _walk(root, closed)]
     elif any(c in text for c in "*?["):
         fixed = Path(*itertools.takewhile(lambda part: not any(c in part for c in "*?["), root.parts))
         hits = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(p)]
@@ -112,15 +118,26 @@ def _find(text: str) -> tuple[list[tuple[Path, str]], list[str]]:
     if not paths and not root.is_dir():
         raise DataError(f"nothing matches {text}", fix="check the pattern: * stands for names, ** for folders too")
     if not known_files:
-        raise DataError(f"{text} holds no text files", fix=f"known kinds: {', '.join(sorted(_FORMATS))}, .parquet")
-    return known_files, [n for p, n in paths if _format(p) is None]
+        where = f"{len(closed):,} of its folders may not be read" if closed else ""
+        raise DataError(
+            f"{text} holds no text files", where=where, fix=f"known kinds: {', '.join(sorted(_FORMATS))}, .parquet"
+        )
+    others = [n for p, n in paths if _format(p) is None]
+    return known_files, others, sorted(_readable(p.relative_to(root).as_posix()) for p in closed)
 
 
-def _walk(root: Path) -> list[Path]:
-    """All files below a folder, sorted by path; links to folders are followed once."""
+def _walk(root: Path, closed: list[Path]) -> list[Path]:
+    """All files below a folder, sorted by path; links to folders are followed once. Folders inside of it that may not be
+    read go to `closed`, such as the `lost+found` of a disk."""
     seen: set[tuple[int, int]] = set()
     found: list[Path] = []
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_refuse):
+
+    def pass_over(error: OSError) -> None:
+        if not isinstance(error, PermissionError) or (folder := Path(error.filename)) == root:
+            _refuse(error)
+        closed.append(folder)
+
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=pass_over):
         try:
             status = os.stat(folder)
         except OSError as error:
@@ -135,7 +152,7 @@ def _walk(root: Path) -> list[Path]:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    """A folder that cannot be read is not passed over: its text would be missing without a word."""
+    """What cannot be read is not passed over without a word: its text would be missing."""
     raise DataError(f"cannot read {error.filename}: {error.strerror}", fix="check its permissions") from error
 
 
@@ -146,7 +163,7 @@ def _readable(name: str) -> str:
 
 def _label(name: str) -> str:
     """The name as reports and screens may show it."""
-    return "".join(c if c.isprintable() else "?" for c in _readable(name))
+    return plain(_readable(name), instead="?")
 
 
 def _hash(path: Path, size: int, whole: bool) -> str:

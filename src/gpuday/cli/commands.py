@@ -1,0 +1,114 @@
+"""The commands' arguments and help. What a command does is imported when it is called: help and a misspelt flag need no
+torch, and are answered at once."""
+
+import importlib
+from pathlib import Path
+
+from gpuday.cli.flags import Flags, Output, TaskFlags
+
+
+def run(preset: str | None = None, *, flags: Flags = Flags(), tasks: TaskFlags = TaskFlags()) -> None:  # noqa: B008
+    """Prepare, train, evaluate, export and report. The same command again resumes.
+
+    Parameters
+    ----------
+    preset
+        A preset's name, or a TOML file that begins with `base = "..."`. [modern]
+    """
+    importlib.import_module("gpuday.cli.run").run_command(preset, flags=flags, tasks=tasks)
+
+
+def prepare(preset: str | None = None, *, flags: Flags = Flags()) -> None:  # noqa: B008
+    """Read the corpus, train the tokenizer, pack tokens.
+
+    Parameters
+    ----------
+    preset
+        A preset's name, or a TOML file that begins with `base = "..."`. [modern]
+    """
+    importlib.import_module("gpuday.cli.run").prepare_command(preset, flags=flags)
+
+
+def train(preset: str | None = None, *, flags: Flags = Flags()) -> None:  # noqa: B008
+    """Prepare if needed, and train until the budget is used.
+
+    Parameters
+    ----------
+    preset
+        A preset's name, or a TOML file that begins with `base = "..."`. [modern]
+    """
+    importlib.import_module("gpuday.cli.run").train_command(preset, flags=flags)
+
+
+def evaluate(run: Path, *, tasks: TaskFlags = TaskFlags(), output: Output = Output()) -> None:  # noqa: B008
+    """Score a trained run: held-out words, fill-mask samples, downstream tasks.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    """
+    importlib.import_module("gpuday.cli.rooms").evaluate_command(run, tasks=tasks, output=output)
+
+
+def export(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
+    """Write a trained run as a Hugging Face folder, with its parity checked.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    """
+    importlib.import_module("gpuday.cli.rooms").export_command(run, output=output)
+
+
+def report(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
+    """Write a run's report.html.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    """
+    importlib.import_module("gpuday.cli.rooms").report_command(run, output=output)
+
+
+def replay(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
+    """Make a finished run's steps again from its journal, and compare the weights to the bit.
+
+    Takes about as long as the training took, on the device it was trained on. Ends with 0 when everything is the same,
+    with 70 when it is not.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    """
+    importlib.import_module("gpuday.cli.replay").replay_command(run, output=output)
+
+
+def list_(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B008
+    """Runs in a folder; or, given a kind, the parts, presets and sizes there are.
+
+    Parameters
+    ----------
+    what
+        A folder of runs, or: presets, sizes, parts, or a kind of part such as optimizer.
+    """
+    importlib.import_module("gpuday.cli.rooms").list_command(what, output=output)
+
+
+def show(what: str, *, flags: Flags = Flags()) -> None:  # noqa: B008
+    """The recipe of a preset or TOML file with the flags applied, or the record of a run.
+
+    Parameters
+    ----------
+    what
+        A preset's name, a TOML file, or a run's folder.
+    """
+    importlib.import_module("gpuday.cli.rooms").show_command(what, flags=flags)
+
+
+def doctor(*, output: Output = Output()) -> None:  # noqa: B008
+    """What this machine has and can do, and what to mend before a run. Exit code 5 where training cannot run."""
+    importlib.import_module("gpuday.cli.doctor").doctor_command(output=output)
