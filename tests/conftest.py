@@ -1,6 +1,7 @@
 """What every test starts from: few threads, no network, no home folder, and property tests without deadlines."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import hypothesis
 import pytest
+
+# Started in the background of a script, the runner ignores Ctrl-C, and every process of a test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A busy machine is slow now and then, which says nothing about the code; the same examples each time make a failure
 # repeat for whoever looks at it.

@@ -300,7 +300,7 @@ def test_what_is_taken_back_is_counted_again_and_its_seconds_stay(budget: str) -
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("10", "10m for minutes, 10h for hours, 10steps or 10tok"),
+        ("10", "10s for seconds, 10m for minutes, 10h for hours, 10steps or 10tok"),
         ("10 min", "write 10m"),
         ("10mins", "write 10m"),
         ("2 hours", "write 2h"),

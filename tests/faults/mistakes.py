@@ -161,7 +161,7 @@ VALUES = tuple(
     Mistake(f"the budget {text!r}", (*SHOW, f"--budget={text}"), 2, ("is not a budget", *said),
             mended=(*SHOW, f"--budget={right}") if right else ())
     for text, said, right in (
-        ("10", ("10m for minutes, 10h for hours", "10steps"), "10m"),
+        ("10", ("10s for seconds, 10m for minutes, 10h for hours", "10steps"), "10m"),
         ("5000", ("5000steps",), "5000steps"),
         ("10 min", ("write 10m",), "10m"),
         ("2 hours", ("write 2h",), "2h"),

@@ -42,7 +42,7 @@ def _budget_meant(text: str) -> str:
     """How a budget that a person would understand is to be written."""
     if re.fullmatch(r"[0-9.]+(?:e[0-9]+)?", text.strip()):
         number = text.strip()
-        return f"say of what: {number}m for minutes, {number}h for hours, {number}steps or {number}tok; 24h is a day"
+        return f"say of what: {number}s for seconds, {number}m for minutes, {number}h for hours, {number}steps or {number}tok; 24h is a day"
     if match := re.fullmatch(r"([0-9]+):([0-9]{2})(?::[0-9]{2})?", text.strip()):
         return f"write {int(match[1]) * 60 + int(match[2])}m, as it would be in hours and minutes; 24h is a day"
     if match := re.fullmatch(r"([0-9.]+)h([0-9]+)m?", text.strip().lower().replace(" ", "")):

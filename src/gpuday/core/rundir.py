@@ -257,7 +257,7 @@ class RunDir:
                 file.seek(0)
                 owner = file.readline(OWNER_CHARACTERS).strip() or "an unknown process"
                 raise UsageError(
-                    f"{self.root} is in use by {owner}", fix="wait for it, or give another folder with --out"
+                    f"{self.root} is in use by {owner}", fix="wait until it ends, or use another run's folder"
                 )
             file.seek(0)
             file.truncate()

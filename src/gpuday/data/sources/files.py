@@ -120,7 +120,9 @@ def _find(text: str) -> tuple[list[tuple[Path, str]], list[str], list[str]]:
     if not known_files:
         where = f"{len(closed):,} of its folders may not be read" if closed else ""
         raise DataError(
-            f"{text} holds no text files", where=where, fix=f"known kinds: {', '.join(sorted(_FORMATS))}, .parquet"
+            f"{text} holds no text files",
+            where=where,
+            fix=f"name files that end in {', '.join(sorted(_FORMATS))} (these also .gz, .zst, .xz) or .parquet",
         )
     others = [n for p, n in paths if _format(p) is None]
     return known_files, others, sorted(_readable(p.relative_to(root).as_posix()) for p in closed)
