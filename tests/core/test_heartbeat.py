@@ -94,3 +94,12 @@ def test_a_heartbeat_without_a_checksum_is_taken_if_it_makes_sense(tmp_path: Pat
     path.write_text(f'{{"used_seconds": {used}, "stopped": true}}')
     with pytest.raises(Broken):
         read_heartbeat(path)
+
+
+def test_a_beat_is_on_disk_at_once(tmp_path: Path) -> None:
+    """Before the first second is over."""
+    clock, time = running()
+    time.passes(3.0)
+    with Heartbeat(clock, tmp_path / "heartbeat.json", seconds=3600.0) as heartbeat:
+        heartbeat.beat()
+        assert read_heartbeat(tmp_path / "heartbeat.json") == (3.0, False)

@@ -220,6 +220,11 @@ class Heartbeat:
         self._kept: float | None = None
         self.left_nothing = False  # set once a save holds all the work there was
         self._thread = threading.Thread(target=self._run, daemon=True, name="gpuday-heartbeat")
+        self._writing = threading.Lock()
+
+    def beat(self) -> None:
+        """Write the clock now, so that no kill sets it back behind what is about to be told of it."""
+        self._write(stopped=False)
 
     def keep(self, seconds: float) -> None:
         """Leave this on disk in the end instead of the clock: nothing was trained."""
@@ -241,7 +246,10 @@ class Heartbeat:
     def _write(self, *, stopped: bool) -> None:
         # Not fsynced: after a power cut the checkpoint's own clock still stands, and a second is at stake at most
         # between two kernel write-backs; an fsync each second would steal time from the checkpoints' own.
-        with contextlib.suppress(OSError):  # a full disk must not stop training: the checkpoint's clock remains
+        with (
+            self._writing,
+            contextlib.suppress(OSError),
+        ):  # a full disk must not stop training: the checkpoint's clock remains
             used = self._clock.used_seconds() if self._kept is None else self._kept
             write_atomic(self._path, seal_inside({"used_seconds": used, "stopped": stopped}), durable=False)
 

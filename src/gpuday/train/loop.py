@@ -96,6 +96,8 @@ def train(
                 interruptible=signals.interruptible,
             )
             stack.callback(session.close)
+        if ranks.leads:
+            heartbeat.beat()
         session.announce()
         torn = False
         try:
