@@ -240,6 +240,7 @@ def write_hostile_run(root: Path, evil: str) -> Path:
     journal = Journal(root / "journal.jsonl", attempt=3)
     journal.write(Start(step=12, used_seconds=1.0, device=evil, compiled=False, microbatch=1))
     journal.write(Note(step=12, message=evil))
+    journal.write(make_look(12, of=12, final=True))  # an attempt that begins after the last step looks again
     journal.close()
     return root
 
