@@ -19,7 +19,7 @@ PEERS := .peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser bench soak check clean
+.PHONY: help install demo test test-browser bench variants soak check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -67,6 +67,9 @@ bench: $(READY)  ## measure speed, memory and start-up, beside other code where 
 		$(BIN)/python -m pip install --quiet $(PIP_EXTRA_ARGS) --no-deps --target $(PEERS) accelerate || \
 		echo "accelerate could not be installed: the comparisons with the Trainer will fail"
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/everything.py $(if $(QUICK),--quick) $(if $(OUT),--out $(OUT))
+
+variants: $(READY)  ## measure every part and axis beside a preset, and write docs/variants.md; two hours or so
+	$(BIN)/python tools/variants.py $(if $(OUT),--out $(OUT))
 
 soak: $(READY)  ## kills, fuzz, rot and torn saves by the thousand, an hour or more; QUICK=1 is short
 	$(BIN)/python tools/soak.py $(if $(QUICK),--quick) $(if $(OUT),--out $(OUT))

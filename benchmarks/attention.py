@@ -44,7 +44,9 @@ def measure(length: int, device: torch.device, *, rounds: int) -> tuple[dict[str
     """Tokens/s of each kind, and the ratio of each to SDPA as it chooses itself."""
     torch.compiler.reset()
     tokens = TOKENS[device.type] // length * length
-    place = Place(width=WIDTH, layer=0, length=length, bias=False, rotary=True, dropout=0.0)
+    place = Place(
+        width=WIDTH, layer=0, depth=1, length=length, qkv_bias=False, bias=False, position="rotary", dropout=0.0
+    )
     layer = Softmax().build(place).to(device)
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.02)
@@ -65,8 +67,16 @@ def _once(call: Call, x: Tensor) -> None:
     synchronise(x.device)
 
 
+def _whole_rows(layer: nn.Module) -> Call:
+    def forward(x: Tensor) -> Tensor:
+        y: Tensor = layer(x, Visible())
+        return y
+
+    return forward
+
+
 def _on_cpu(layer: nn.Module) -> dict[str, Call]:
-    compiled = torch.compile(layer, dynamic=False)
+    compiled = torch.compile(_whole_rows(layer), dynamic=False)
 
     def limited(x: Tensor, limit: int) -> Tensor:
         with _explicit_up_to(limit):  # the compiler keeps a variant for each limit, and picks by its value
@@ -88,7 +98,7 @@ def _explicit_up_to(limit: int) -> Iterator[None]:
 
 def _on_cuda(layer: nn.Module, x: Tensor) -> dict[str, Call]:
     segments = (torch.rand(x.shape[:2], device=x.device) < (DOCUMENTS - 1) / x.shape[1]).cumsum(1).to(torch.int32)
-    kinds: dict[str, Call] = {"sdpa": torch.compile(layer, dynamic=False)}
+    kinds: dict[str, Call] = {"sdpa": torch.compile(_whole_rows(layer), dynamic=False)}
     kinds |= {name: _of_kernel(layer, backend) for name, backend in KERNELS.items()}
     return kinds | {f"{kernel} documents": _of_documents(layer, segments, kernel) for kernel in DOCUMENT_KERNELS}
 
@@ -98,7 +108,7 @@ def _of_kernel(layer: nn.Module, backend: SDPBackend) -> Call:
 
     def forward(x: Tensor) -> Tensor:
         with sdpa_kernel(backend):
-            y: Tensor = layer(x)
+            y: Tensor = layer(x, Visible())
         return y
 
     return torch.compile(forward, dynamic=False)

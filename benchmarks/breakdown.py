@@ -69,6 +69,7 @@ def measure(run: Training, *, steps: int) -> dict[str, Any]:
                     microbatches,
                     ranks=Ranks(),
                     multiplier=RATE,
+                    kind=run.work.kind,
                     clip=run.work.recipe.train.clip,
                 )
     booked = book(seen.events())
@@ -135,9 +136,9 @@ class _Watched(Stepper):
     def __init__(self, stepper: Stepper) -> None:
         self._stepper = stepper
 
-    def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+    def step(self, multiplier: float, closure: Callable[[], None], *, decay: float = 1.0) -> None:
         with record_function(OPTIMIZER):
-            self._stepper.step(multiplier, closure)
+            self._stepper.step(multiplier, closure, decay=decay)
 
     def evaluation(self) -> AbstractContextManager[None]:
         return self._stepper.evaluation()

@@ -21,7 +21,10 @@ def main() -> None:
         work = workload(size)
         inputs = fixed_inputs(work, device)
         learner = build_learner(work, device, compiled=True)
-        arms = {"pieces": partial(by_pieces, learner, inputs), "whole": partial(whole_logits(learner), inputs)}
+        arms = {
+            "pieces": partial(by_pieces, learner, work.kind, inputs),
+            "whole": partial(whole_logits(learner), inputs),
+        }
         seconds = alternate(arms, rounds=3 if arguments.quick else 15, warm_up=2)
         tokens = work.microbatch * work.length
         figures = {f"{name}_tokens_per_second": spread.rate(tokens) for name, spread in seconds.items()}
@@ -30,9 +33,9 @@ def main() -> None:
     record.table()
 
 
-def by_pieces(learner: Learner, inputs: dict[str, Tensor]) -> None:
+def by_pieces(learner: Learner, kind: str, inputs: dict[str, Tensor]) -> None:
     """The learner as it is."""
-    learner(inputs).backward()
+    learner(inputs, kind).backward()
     synchronise(inputs["ids"].device)
 
 

@@ -10,7 +10,7 @@ import torch
 from measure import Record, alternate, parser
 from workload import build_learner, compute_dtype, fixed_inputs, workload
 
-from gpuday.optim.muon import MuonStepper, orthogonalise
+from gpuday.optim.muon import Muon, orthogonalise
 from gpuday.train.device import measure_bound, pick_device, synchronise
 from gpuday.train.parameters import named_parameters
 
@@ -35,12 +35,12 @@ def measure(size: str, *, rounds: int) -> dict[str, object]:
     inputs = fixed_inputs(work, device)
 
     def gradients() -> None:
-        learner(inputs).backward()
+        learner(inputs, work.kind).backward()
         synchronise(device)
 
     gradients()
+    assert isinstance(work.recipe.optimizer, Muon)
     stepper = work.recipe.optimizer.build(named_parameters(learner), dtype=dtype)
-    assert isinstance(stepper, MuonStepper)
     stacks = [stack for name, stack in stepper.state().items() if name.startswith("momentum/")]
     compiled = torch.compile(orthogonalise, dynamic=False)
     arms = {

@@ -65,7 +65,7 @@ def build(checkout: Path, work: Workload) -> nn.Module:
     package.__path__ = [str(folder)]  # its __init__ would import data sets and launchers
     sys.modules[PACKAGE] = package
     module: Any = importlib.import_module(f"{PACKAGE}.crammed_bert")
-    share = work.recipe.objective.predicted(work.length, 1.0) / work.length
+    share = work.recipe.objective.predicted(work.length, 1.0, work.kind) / work.length
     whole = OmegaConf.create(
         {
             "arch": OmegaConf.load(checkout / "cramming" / "config" / "arch" / "crammed-bert.yaml"),

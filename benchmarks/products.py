@@ -22,7 +22,7 @@ def products_of(work: Workload) -> Counter[Product]:
     with torch.device("meta"):
         model = MaskedLM(work.recipe.model, vocab=work.vocab, length=work.length)
     tokens = work.microbatch * work.length
-    predicted = work.microbatch * work.recipe.objective.predicted(work.length, 1.0)
+    predicted = work.microbatch * work.recipe.objective.predicted(work.length, 1.0, work.kind)
     found: Counter[Product] = Counter()
     for part, rows in ((model.encoder, tokens), (model.head, predicted)):
         for module in part.modules():

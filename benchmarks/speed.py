@@ -38,7 +38,7 @@ def measure(work: Workload, device: torch.device, *, seconds: float) -> dict[str
     with training(work, compiled=True, device=device) as run:
 
         def forward_and_backward() -> None:
-            run.learner(inputs).backward()
+            run.learner(inputs, work.kind).backward()
             run.learner.zero_grad(set_to_none=True)
             synchronise(device)
 

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from torch import Tensor
 from gpuday.core.clock import Budget
 from gpuday.data.orders.random import Random
 from gpuday.data.tokenfile import TokenStore, TokenWriter
-from gpuday.models.flops import training_per_token
 from gpuday.models.kernels import choose_attention, needs_of
 from gpuday.objectives import Learner, Vocabulary
 from gpuday.objectives.mlm import Mlm
@@ -29,6 +29,8 @@ from gpuday.train.device import configure, has_bf16, pick_device, synchronise
 from gpuday.train.parallel import Ranks
 from gpuday.train.parameters import named_parameters
 from gpuday.train.step import Outcome, take_step
+from gpuday.train.trial import largest_kind
+from gpuday.train.useful import flops_per_token
 
 SPECIALS = 5
 TOKENS_PER_ROW_SHORT = 128  # of the presets, for budgets up to an hour
@@ -54,10 +56,14 @@ class Workload:
         return self.recipe.data.length
 
     @property
+    def kind(self) -> str:
+        """The kind of step that is timed."""
+        return largest_kind(self.recipe)
+
+    @property
     def flops_per_token(self) -> float:
         """Useful FLOPs of training on one token at the peak mask rate."""
-        share = self.recipe.objective.predicted(self.length, 1.0) / self.length
-        return training_per_token(self.recipe.model, vocab=self.vocab, length=self.length, predicted_share=share)
+        return flops_per_token(self.recipe, vocab=self.vocab)
 
     def shape(self) -> dict[str, Any]:
         """What a reader must know to compare."""
@@ -69,7 +75,7 @@ class Workload:
             "width": model.width,
             "vocabulary": self.vocab,
             "length": self.length,
-            "predicted": self.recipe.objective.predicted(self.length, 1.0),
+            "predicted": self.recipe.objective.predicted(self.length, 1.0, self.kind),
             "microbatch": self.microbatch,
             "rows": self.rows,
         }
@@ -105,8 +111,9 @@ def random_rows(rows: int, length: int, vocab: int, seed: int = 0) -> np.ndarray
     return np.random.default_rng(seed).integers(SPECIALS, vocab, (rows, length))
 
 
+@cache
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """What training would compute in here."""
+    """What training would compute in here; measured once, so that whatever is compared computes in the same."""
     return torch.bfloat16 if has_bf16(device) else torch.float32
 
 
@@ -115,8 +122,10 @@ def build_learner(work: Workload, device: torch.device, *, compiled: bool) -> Le
     configure(device)
     learner = make_learner(work.recipe, vocab=work.vocab).to(device).train(work.recipe.train.dropout)
     encoder = learner.model.encoder
-    encoder.dtype = compute_dtype(device)
-    encoder.kernel = choose_attention(device, encoder.dtype, needs_of(encoder, documents=0, compiled=compiled)).kernel
+    needs = needs_of(encoder, documents=0, compiled=compiled)
+    for each in learner.encoders():
+        each.dtype = compute_dtype(device)
+        each.kernel = choose_attention(device, each.dtype, needs).kernel
     if compiled:
         learner.compile(dynamic=False, fullgraph=True)
     return learner
@@ -126,7 +135,9 @@ def fixed_inputs(work: Workload, device: torch.device) -> dict[str, Tensor]:
     """One micro-batch of random rows, masked at the peak rate."""
     ids = random_rows(work.microbatch, work.length, work.vocab)
     keys = np.arange(work.microbatch, dtype=np.uint64)
-    arrays = work.recipe.objective.inputs(ids, keys, seed=0, epoch=0, multiplier=1.0, vocabulary=vocabulary(work.vocab))
+    arrays = work.recipe.objective.inputs(
+        ids, keys, seed=0, epoch=0, multiplier=1.0, kind=work.kind, vocabulary=vocabulary(work.vocab)
+    )
     return {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
 
 
@@ -150,7 +161,9 @@ class Training:
 
     def microbatches(self) -> Iterator[dict[str, Tensor]]:
         """Those of the next step."""
-        return self.batches.step(self._position, self.work.rows, multiplier=1.0, microbatch=self.work.microbatch)
+        return self.batches.step(
+            self._position, self.work.rows, multiplier=1.0, kind=self.work.kind, microbatch=self.work.microbatch
+        )
 
     def step(self) -> Outcome:
         """One optimizer step on the next rows, the device waited for."""
@@ -160,6 +173,7 @@ class Training:
             self.microbatches,
             ranks=Ranks(),
             multiplier=RATE,
+            kind=self.work.kind,
             clip=self.work.recipe.train.clip,
         )
         self._position += self.work.rows

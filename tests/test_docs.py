@@ -101,6 +101,14 @@ def test_relative_links_lead_somewhere(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", TEXTS)
+def test_every_test_that_a_page_names_is_there(page: str) -> None:
+    """`tests/...py::test_name`: what is said to be guarded is."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXTS[page])
+    files = {path: (ROOT / path).read_text(encoding="utf-8") for path, _ in named}
+    assert [test for path, test in named if f"def {test}(" not in files[path]] == []
+
+
+@pytest.mark.parametrize("page", TEXTS)
 def test_links_to_headings_lead_to_one(page: str) -> None:
     """`#a-heading`, as GitHub names them, in this page or in the one that is linked."""
     missing = []

@@ -13,8 +13,9 @@ from gpuday.core.errors import UsageError
 from gpuday.core.rundir import RunDir, read_json, write_json
 from gpuday.presets import find, names
 from gpuday.presets.sizes import SIZES
-from gpuday.recipe import BatchConfig, Recipe, TrainConfig
+from gpuday.recipe import BatchConfig, Recipe, TrainConfig, extent
 from gpuday.schedules.ramp import Ramp
+from gpuday.schedules.stages import Stages
 
 TEN_MINUTES, DAY = Budget.parse("10m"), Budget.parse("24h")
 
@@ -73,6 +74,18 @@ def test_a_negative_seed_is_refused():
     """Streams are named by whole numbers from 0 on."""
     with pytest.raises(UsageError, match="seed is -1"):
         Recipe(preset="modern", size="nano", budget=TEN_MINUTES, seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"), [("data.length", 130, "data.length"), ("train.isolate", True, "train.isolate")]
+)
+def test_rows_that_a_shape_cannot_average_are_refused_before_anything_is_prepared(path, value, where):
+    """Lengths that its groups do not divide, and documents that averages would mix."""
+    funnel = {"part": "funnel", "stages": [1, 1], "factor": 4}
+    recipe = config.replace_at(find("modern")("nano", TEN_MINUTES), "model.shape", funnel)
+    with pytest.raises(UsageError, match="averages") as caught:
+        config.replace_at(recipe, path, value)
+    assert caught.value.where == where
 
 
 def test_the_batch_at_the_design_point_is_the_design_batch():
@@ -167,3 +180,79 @@ def test_a_spike_is_more_than_usual_or_the_guard_is_off():
         with pytest.raises(UsageError, match="spike is") as caught:
             TrainConfig(spike=spike)
         assert caught.value.where == "train.spike"
+
+
+def test_a_recipe_of_before_the_schedules_of_decay_dropout_and_length_is_read():
+    """What its file lacks is what it was: whole throughout, and a batch that listens to no noise."""
+    recipe = find("modern")("nano", TEN_MINUTES)
+    values = json.loads(json.dumps(config.to_dict(recipe)))
+    for name in ("decay", "dropout", "length"):
+        del values[name]
+    for name in ("noise", "noise_every"):
+        del values["batch"][name]
+    del values["train"]["dropout_levels"]
+    assert config.from_dict(Recipe, values) == recipe
+
+
+IMPOSSIBLE = {
+    "blocks to leave out, and nothing is dropped": (
+        {"model": {"layer_drop": 0.1}},
+        "nothing is dropped in pretraining",
+    ),
+    "a schedule of what is off": ({"dropout": {"part": "ramp"}}, "dropout has a schedule"),
+    "all dropped": (
+        {"train": {"dropout": True}, "model": {"dropout": 0.5}, "dropout": {"part": "constant", "value": 2.0}},
+        "dropout comes to 1",
+    ),
+    "pieces of odd rows": ({"data": {"length": 33}, "length": {"part": "ramp"}}, "cannot be cut into shorter ones"),
+    "two who say how many rows": (
+        {"batch": {"noise": 1.0, "ramp": {"part": "ramp"}}},
+        "a ramp and the gradient's noise",
+    ),
+    "too many levels": ({"train": {"dropout_levels": 9}}, "dropout_levels is 9"),
+    "a falling rate under a method that takes its place": ({"optimizer": {"part": "schedule_free"}}, "the rate falls"),
+    "the same within another": ({"optimizer": {"part": "sam", "inner": {"part": "schedule_free"}}}, "the rate falls"),
+    "a rate that falls and is as low at half time": (
+        {"optimizer": {"part": "schedule_free"}, "rate": {"part": "multi_cycle", "cycles": 2}},
+        "the rate falls",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_schedules_that_cannot_be_followed_are_refused(changes, message):
+    """When the recipe is made, with what to do about it; never passed over in silence."""
+    with pytest.raises(UsageError, match=message) as caught:
+        config.merge(find("modern")("nano", TEN_MINUTES), changes)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("rate", [{"part": "constant", "warmup": 0.02}, {"part": "ramp", "until": 0.3}])
+def test_schedule_free_takes_a_rate_that_only_rises(rate):
+    """In a straight line to where it stays, by either schedule that has one; it is what the refusal asks for."""
+    recipe = config.merge(find("modern")("nano", TEN_MINUTES), {"optimizer": {"part": "schedule_free"}, "rate": rate})
+    assert recipe.rate(1.0) == 1.0
+
+
+@pytest.mark.parametrize("part", ["mlm", "hybrid", "rtd", "script"])
+def test_a_mask_rate_beyond_all_tokens_is_refused(part):
+    """Every token would be masked, without a word: the rate times the schedule's greatest value, for each objective; and
+    all of them, but no more, may be asked for."""
+    recipe = config.replace_at(find("modern")("nano", TEN_MINUTES), "objective", {"part": part})
+    inside = recipe.objective.mlm if part != "mlm" else recipe.objective
+    most = 1.0 / inside.rate
+    with pytest.raises(UsageError, match="is more than all of them") as caught:
+        config.replace_at(recipe, "mask_rate", {"part": "ramp", "start": most * 1.01, "end": 0.5})
+    assert caught.value.where == "mask_rate" and f"at most {most:.3g}" in caught.value.fix
+    assert config.replace_at(recipe, "mask_rate", {"part": "ramp", "start": most, "end": 0.5}).mask_rate.start == most
+
+
+def test_a_dropout_that_is_too_much_for_a_moment_is_refused():
+    """Between two hundredths of the budget, too."""
+    stage = Stages(stages=((0.502, 0.5), (0.508, 1.0), (1.0, 0.5)))
+    assert extent(stage) == (0.5, 1.0)
+    recipe = find("modern")("nano", TEN_MINUTES)
+    model, train = dataclasses.replace(recipe.model, dropout=0.6), dataclasses.replace(recipe.train, dropout=True)
+    most = Ramp(start=1.7, end=0.1, until=0.009, warmup=0.004)
+    with pytest.raises(UsageError, match=r"dropout comes to 1\.0"):
+        dataclasses.replace(recipe, model=model, train=train, dropout=most)

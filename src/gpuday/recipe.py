@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
+from gpuday.averages import Average
+from gpuday.averages.last import Last
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError, at_least, within
 from gpuday.core.parts import Part
@@ -19,6 +22,8 @@ from gpuday.objectives import Objective
 from gpuday.objectives.mlm import Mlm
 from gpuday.optim import Optimizer
 from gpuday.optim.muon import Muon
+from gpuday.optim.sam import Sam
+from gpuday.optim.schedule_free import ScheduleFree
 from gpuday.schedules import Schedule
 from gpuday.schedules.constant import Constant
 from gpuday.schedules.trapezoid import Trapezoid
@@ -33,11 +38,22 @@ KINDS: dict[str, type[Part]] = {
     "objective": Objective,
     "optimizer": Optimizer,
     "schedule": Schedule,
+    "average": Average,
 }
 
 
 MOST_ROWS = 1 << 24  # of a step: more than corpora have
-MOST_MASK_LEVELS = 8  # torch.compile's default limit of recompilations
+MOST_LEVELS = 8  # of a mask rate or a dropout: torch.compile's default limit of recompilations
+LEAST_LENGTH = 16  # of a piece of a row, in tokens
+MOMENTS = 10_000  # of a budget at which a schedule is looked at beforehand; nobody means a stage that is shorter
+MANY = 1_000_000  # tokens, in which shares can be counted
+
+
+@lru_cache
+def extent(schedule: Schedule) -> tuple[float, float]:
+    """The least and the greatest value of a schedule, over every ten-thousandth of a budget."""
+    values = [schedule(i / MOMENTS) for i in range(MOMENTS + 1)]
+    return min(values), max(values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +77,20 @@ class BatchConfig:
     """Never fewer tokens than this in a step, unless `rows` says so; and the ramp moves by as many."""
     ramp: Schedule = Constant()
     """Share of the full batch over the budget."""
+    noise: float = 0.0
+    """Rows in a step as a multiple of the gradient noise scale, as it is measured in training, between the least and the
+    full batch; 0 for what the ramp says. A step smaller than a micro-batch is padded to one. See docs/training.md."""
+    noise_every: int = 8
+    """Steps from one measurement of the noise to the next."""
 
     def __post_init__(self) -> None:
+        at_least("batch", noise=(self.noise, 0.0), noise_every=(self.noise_every, 1))
+        if self.noise and self.ramp != Constant():
+            raise UsageError(
+                "the batch follows a ramp and the gradient's noise at once",
+                where="batch.noise",
+                fix='leave batch.noise at 0, or set batch.ramp="constant"',
+            )
         within("batch", rows=(self.rows, 0, MOST_ROWS))
         at_least("batch", design_tokens=(self.design_tokens, 1), least_tokens=(self.least_tokens, 1))
         at_least("batch", design_budget_tokens=(self.design_budget_tokens, 1.0), exponent=(self.exponent, 0.0))
@@ -75,13 +103,22 @@ class BatchConfig:
         tokens = min(self.design_tokens, max(self.least_tokens, self.design_tokens * scale))
         return _round_number(tokens / length)
 
-    def rows_at(self, fraction: float, *, full_rows: int, length: int) -> int:
+    def rows_at(self, fraction: float, *, full_rows: int, length: int, noise_rows: float = 0.0) -> int:
         """Rows of `length` tokens in the step that begins at this fraction: a multiple of `least_tokens`, or all.
+        `noise_rows` is the noise scale, 0 before it was measured.
 
         No property of the device has a part in it, so that a run reads the same rows whatever its micro-batch.
         """
-        share, quantum = self.ramp(fraction), max(1, self.least_tokens // length)
-        return full_rows if share >= 1.0 else min(full_rows, max(1, round(share * full_rows / quantum)) * quantum)
+        if self.noise:
+            wanted, quantum = self.noise * noise_rows, self.least_rows(length)
+        else:
+            share, quantum = self.ramp(fraction), max(1, self.least_tokens // length)
+            wanted = share * full_rows
+        return full_rows if wanted >= full_rows else min(full_rows, max(1, round(wanted / quantum)) * quantum)
+
+    def least_rows(self, length: int) -> int:
+        """Rows of the smallest step by the gradient's noise; two can be told apart."""
+        return max(2, self.least_tokens // length)
 
 
 def _round_number(rows: float) -> int:
@@ -111,6 +148,8 @@ class TrainConfig:
     """Rows in a micro-batch; 0 measures the device before the clock starts."""
     mask_levels: int = 4
     """Distinct mask rates over a run, each of which compiles the head once."""
+    dropout_levels: int = 3
+    """Distinct shares of the dropout over a run, each of which compiles the model once."""
     validate_every: float = 0.1
     """Share of the budget between two looks at a part of the held-out text."""
     save_every_seconds: float = 120.0
@@ -146,18 +185,105 @@ class Recipe:
     optimizer: Optimizer = Muon()
     rate: Schedule = Trapezoid()
     """Share of the peak learning rates over the budget."""
+    decay: Schedule = Constant()
+    """Share of the optimizer's peak weight decay over the budget."""
+    average: Average = Last()
+    """What of the weights is looked at and kept."""
+    dropout: Schedule = Constant()
+    """Share of the model's dropout over the budget, where train.dropout is on."""
+    length: Schedule = Constant()
+    """Share of a row's length over the budget: rows are read in pieces of a half, a quarter, ... of their tokens."""
     batch: BatchConfig = BatchConfig()
     train: TrainConfig = TrainConfig()
     seed: int = 0
     """Seed of every named random stream."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.train.mask_levels <= MOST_MASK_LEVELS:
-            raise UsageError(
-                f"mask_levels is {self.train.mask_levels}",
-                where="train.mask_levels",
-                fix=f"give 1 to {MOST_MASK_LEVELS}: each compiles the head, and the compiler keeps no more",
-            )
+        for name, levels in (("mask_levels", self.train.mask_levels), ("dropout_levels", self.train.dropout_levels)):
+            if not 1 <= levels <= MOST_LEVELS:
+                raise UsageError(
+                    f"{name} is {levels}",
+                    where=f"train.{name}",
+                    fix=f"give 1 to {MOST_LEVELS}: each compiles the model or its head once more",
+                )
+        self._refuse_impossible_schedules()
+        self._refuse_impossible_averages()
+        self._refuse_a_falling_rate()
         if self.seed < 0:
             raise UsageError(f"seed is {self.seed}", where="seed", fix="give a whole number from 0 on")
         within("", seed=(self.seed, 0, MOST_SEED))
+
+    def lengths(self) -> list[int]:
+        """What rows can be cut into without a remainder: all of a row, a half, a quarter, ..., not below 16 tokens and what
+        the model can read."""
+        found, unit = [self.data.length], 2 * self.model.shape.multiple
+        while found[-1] % unit == 0 and found[-1] // 2 >= LEAST_LENGTH:
+            found.append(found[-1] // 2)
+        return found
+
+    def _peak_rate(self) -> float:
+        """Share of the tokens that are predicted at a mask rate of 1, where it is that rate which says how many."""
+        asked, kinds = self.objective.predicted, self.objective.kinds
+        scheduled = [kind for kind in kinds if asked(MANY, 0.5, kind) < asked(MANY, 1.0, kind)]
+        return max((asked(MANY, 1.0, kind) / MANY for kind in scheduled), default=0.0)
+
+    def _refuse_impossible_averages(self) -> None:
+        """Of neighbours, in a shape that shortens rows: here before data are prepared, in the model for other callers."""
+        multiple = self.model.shape.multiple
+        if self.data.length % multiple:
+            raise UsageError(
+                f"rows of {self.data.length} tokens do not suit a shape that averages over {multiple}",
+                where="data.length",
+                fix=f"give a multiple of {multiple}",
+            )
+        if self.train.isolate and multiple > 1:
+            raise UsageError(
+                "a shape that averages neighbours cannot keep the documents of a row apart",
+                where="train.isolate",
+                fix="set train.isolate=false, or choose the plain shape",
+            )
+
+    def _refuse_a_falling_rate(self) -> None:
+        """Of an optimizer that averages in its place; every preset's rate falls."""
+        moves = self.optimizer.inner if isinstance(self.optimizer, Sam) else self.optimizer
+        if isinstance(moves, ScheduleFree) and self.rate(1.0) < extent(self.rate)[1]:
+            raise UsageError(
+                "schedule_free takes the place of a falling rate, and the rate falls",
+                where="rate",
+                fix="set rate=constant and rate.warmup=0.02, or choose another optimizer",
+            )
+
+    def _refuse_impossible_schedules(self) -> None:
+        rate, most = self._peak_rate(), extent(self.mask_rate)[1]
+        if rate * most > 1.0 + 2.0 / MANY:
+            raise UsageError(
+                f"{rate:.3g} of the tokens, times {most:.3g}, is more than all of them",
+                where="mask_rate",
+                fix=f"give a schedule of at most {1.0 / rate:.3g}, or an objective with a rate of at most {1.0 / most:.3g}",
+            )
+        if self.model.layer_drop and not self.train.dropout:
+            raise UsageError(
+                f"model.layer_drop is {self.model.layer_drop}, and nothing is dropped in pretraining",
+                where="model.layer_drop",
+                fix="set train.dropout=true, or model.layer_drop=0",
+            )
+        if self.dropout != Constant():
+            peak = max(self.model.dropout, self.model.layer_drop)
+            if not self.train.dropout or not peak:
+                raise UsageError(
+                    "dropout has a schedule, and the model drops nothing in pretraining",
+                    where="dropout",
+                    fix="set train.dropout=true and a model.dropout or layer_drop above 0, or leave the schedule out",
+                )
+            if (most := peak * extent(self.dropout)[1]) >= 1.0:
+                raise UsageError(
+                    f"dropout comes to {most:.3g}",
+                    where="dropout",
+                    fix="give a schedule that times model.dropout stays below 1",
+                )
+        if self.length != Constant() and len(self.lengths()) == 1:
+            raise UsageError(
+                f"rows of {self.data.length} tokens cannot be cut into shorter ones",
+                where="length",
+                fix=f"give data.length={4 * LEAST_LENGTH} or more, a multiple of a power of two, or leave the schedule out",
+            )

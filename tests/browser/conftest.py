@@ -3,25 +3,12 @@
 This folder is collected only when it is named (`pytest tests/browser`); a machine without Chromium fails there.
 """
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-
-def load(path: Path) -> ModuleType:
-    """A module from its file: test folders are no packages."""
-    spec = importlib.util.spec_from_file_location(f"for_browser_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
+from loading import load
 
 HERE = Path(__file__).parent
 devtools = load(HERE / "devtools.py")

@@ -222,7 +222,7 @@ def test_what_the_data_was_stands_in_the_checkpoints_too(
 def forget_data(run: RunDir) -> None:
     """Let the checkpoints be of a version that did not note what the data was."""
     for step in checkpoint.steps(run.checkpoints):
-        saved = checkpoint._load(run.checkpoints / f"step-{step:08d}")
+        saved = checkpoint.load(run.checkpoints, step)
         state = {key: value for key, value in saved.state.items() if key != "data"}
         checkpoint.save(run.checkpoints, step, model=saved.model, optimizer=saved.optimizer, state=state)
 

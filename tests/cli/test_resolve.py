@@ -16,8 +16,10 @@ from gpuday.core import config, parts
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError
 from gpuday.core.rundir import RunDir, read_json
+from gpuday.objectives import Objective
 from gpuday.optim.adamw import Adamw
 from gpuday.recipe import Recipe
+from gpuday.schedules.constant import Constant
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,22 @@ def test_without_anything_the_best_preset_for_device_and_budget_is_chosen_aloud(
     event = json.loads(capsys.readouterr().out)
     assert event["event"] == "choice"
     assert event["size"] == "mini" and "24h on cpu" in event["reason"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "reason"),
+    [
+        (None, "nano", "the preset that is taken where none is given"),
+        ("bert", None, "the size for a budget of 2h on cpu"),
+        ("bert", "auto", "the size for a budget of 2h on cpu"),
+    ],
+)
+def test_a_choice_has_the_reason_of_what_was_chosen_and_no_other(
+    capsys: pytest.CaptureFixture[str], preset: str | None, size: str | None, reason: str
+) -> None:
+    """A size that was given is not called one for a budget, nor a preset that was given one that is taken anyway."""
+    recipe_of(preset, size=size, budget="2h")
+    assert json.loads(capsys.readouterr().out)["reason"] == reason
 
 
 def test_nothing_is_called_a_choice_that_the_user_made(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +152,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_nearest_match(place: Path,
         ('data.corpus=["a", "b=c"]', "data.corpus", ["a", "b=c"]),
         ("train.dropout=true", "train.dropout", True),
         ("optimizer=adamw", "optimizer", config.to_dict(Adamw())),
-        ("rate={part = 'constant', value = 0.5}", "rate", {"part": "constant", "value": 0.5}),
+        ("rate={part = 'constant', value = 0.5}", "rate", config.to_dict(Constant(value=0.5))),
     ],
 )
 def test_a_setting_is_read_as_toml(item: str, path: str, value: Any) -> None:
@@ -143,6 +161,19 @@ def test_a_setting_is_read_as_toml(item: str, path: str, value: Any) -> None:
     for key in path.split("."):
         found = found[key]
     assert found == value
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        ("optimizer=sam", "optimizer.inner=lion", "optimizer.inner.lr=3e-4"),
+        ("train.dropout=true", "model.dropout=0.1", "dropout=linear"),
+        ("objective.masked=0.8", "objective.random=0.2"),
+    ],
+)
+def test_settings_that_need_each_other_come_in_any_order(items: tuple[str, ...]) -> None:
+    """Backwards as well as forwards: a setting that is refused waits for those after it."""
+    assert recipe_of(set=items[::-1]) == recipe_of(set=items) != recipe_of()
 
 
 @pytest.mark.parametrize("item", ["optimizer.lr", "optimizer.lrr=1", "nothing=1", "=1", "seed=-1", "preset.x=1"])
@@ -262,6 +293,12 @@ def test_many_differences_stand_on_a_line_each(place: Path) -> None:
     assert first == f"{place / 'mine'} holds a run of another recipe"
     assert len(rows) == 8 and all(" there, " in row and len(row) < 200 for row in rows)
     assert more == f"and {len(config.differences(recipe, other)) - 8} more"
+
+
+@pytest.mark.parametrize("name", parts.names(Objective))
+def test_a_model_of_every_objective_is_checked_without_memory(name: str) -> None:
+    """Before anything is spent; also one that draws values of its own for what it trains beside the model."""
+    resolve.check_model(recipe_of("modern", size="nano", set=(f"objective={name}",)))
 
 
 @pytest.mark.parametrize(

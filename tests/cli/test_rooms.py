@@ -1,5 +1,7 @@
 """The rooms one by one, and the commands that only look."""
 
+import contextlib
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +10,13 @@ from typing import Any
 import pytest
 
 from gpuday import presets
+from gpuday.cli import rooms
 from gpuday.cli.screen import Screen, escaped
 from gpuday.core import config
 from gpuday.core.clock import Budget
 from gpuday.core.rundir import RunDir, read_json
-from gpuday.presets.sizes import SIZES
+from gpuday.models.encoder import EncoderConfig
+from gpuday.presets.sizes import LADDER, SIZES
 from gpuday.recipe import KINDS
 
 Call = Callable[..., Any]
@@ -21,15 +25,15 @@ Call = Callable[..., Any]
 def test_the_presets_are_listed_with_what_they_are(call: Call) -> None:
     """All of them, by the first line of their docstring."""
     rows = call("list", "presets").events
-    assert [row["preset"] for row in rows] == presets.names() == ["bert", "crammed", "modern"]
+    assert [row["preset"] for row in rows] == presets.names() == ["bert", "crammed", "crammed_v1", "izsak", "modern"]
     assert all(len(row["what"]) > 20 for row in rows)
 
 
 def test_the_sizes_are_listed_with_their_figures(call: Call) -> None:
-    """From small to large."""
+    """From small to large, and after them the paper's outlines."""
     rows = call("list", "sizes").events
     assert [row["size"] for row in rows] == list(SIZES)
-    assert [row["width"] for row in rows] == sorted(row["width"] for row in rows)
+    assert [row["width"] for row in rows[: len(LADDER)]] == sorted(size.width for size in LADDER.values())
 
 
 def test_the_parts_of_a_kind_are_listed(call: Call) -> None:
@@ -40,6 +44,56 @@ def test_the_parts_of_a_kind_are_listed(call: Call) -> None:
     everything = call("list", "parts").events
     assert {row["kind"] for row in everything} == set(KINDS)
     assert all(row["what"] for row in everything)
+
+
+def test_a_part_is_listed_with_its_knobs_and_its_papers(call: Call) -> None:
+    """Defaults by name, as they go into a recipe, and where each part is from."""
+    (adamw,) = (row for row in call("list", "optimizer").events if row["part"] == "adamw")
+    assert adamw["knobs"] == {"lr": 1e-3, "beta1": 0.9, "beta2": 0.98, "eps": 1e-12, "weight_decay": 0.01}
+    assert adamw["source"] == ["arXiv 1711.05101"]
+    (muon,) = (row for row in call("list", "optimizer").events if row["part"] == "muon")
+    assert muon["knobs"]["rest"] == "adamw"
+    papers = {row["part"]: row["source"] for row in call("list", "parts").events if row["kind"] != "source"}
+    assert [part for part, source in papers.items() if not source] == []
+
+
+def test_a_users_own_part_is_listed_like_the_others(call: Call, tmp_path: Path) -> None:
+    """Its file is read for its docstrings; the part of the contributor's guide."""
+    guide = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text()
+    (tmp_path / "signum.py").write_text(guide.partition("```python\n")[2].partition("```")[0])
+    rows = call("list", "optimizer", "--part", "signum.py").events
+    (mine,) = (row for row in rows if row.get("part") == "signum")
+    assert mine["what"] == "One rate for everything, no weight decay."
+    assert (mine["knobs"], mine["source"]) == ({"lr": 1e-3, "momentum": 0.9}, ["arXiv 1802.04434"])
+
+
+def test_the_axes_of_a_model_are_listed_with_their_values(call: Call) -> None:
+    """Every field of the encoder's config: its default, what it can be, and its line of documentation."""
+    rows = {row["axis"]: row for row in call("list", "axes").events}
+    assert list(rows) == [field.name for field in dataclasses.fields(EncoderConfig)]
+    assert all(row["what"] for row in rows.values())
+    assert rows["placement"]["values"] == ["pre", "post", "sandwich", "deepnorm"]
+    assert (rows["tied"]["default"], rows["tied"]["values"]) == (True, [False, True])
+    assert (rows["width"]["default"], rows["width"]["values"]) == (256, "whole number")
+    assert rows["mixer"]["default"] == "softmax" and "fourier" in rows["mixer"]["values"]
+
+
+def test_what_is_listed_can_be_read_by_people(
+    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal knobs stand as name and value, in the words of `--set`."""
+    shown: list[list[dict[str, Any]]] = []
+    monkeypatch.setattr(Screen, "table", lambda self, title, rows: shown.append(rows))
+    with Screen(as_json=True) as screen:
+        screen.as_json = False
+        monkeypatch.setattr(rooms, "Screen", lambda **_: contextlib.nullcontext(screen))
+        rooms.list_command("average")
+        rooms.list_command("axes")
+    averages, axes = shown
+    (lawa,) = (row for row in averages if row["part"] == "lawa")
+    assert lawa["knobs"].startswith("k 5, every ") and lawa["knobs"].endswith("on_cpu false")
+    assert lawa["source"] == "arXiv 2209.14981"
+    assert {row["axis"]: row["values"] for row in axes}["norm"] == "layernorm, rmsnorm, scalenorm"
 
 
 def test_runs_are_listed_by_folder(call: Call, tmp_path: Path) -> None:

@@ -132,6 +132,24 @@ def test_a_fit_with_a_notice_tells_it(call: Call, run: RunDir) -> None:
     assert [e["message"] for e in train(call).events if e.get("event") == "notice"] == ["training runs eager"]
 
 
+@pytest.mark.parametrize(
+    ("axis", "told"),
+    [
+        ("model.logit_cap=30.0", ["export, not modernbert: logit_cap is 30.0"]),
+        ("objective=rtd", ["export, the encoder alone: another model predicted the masked tokens"]),
+        ("model.tied=false", []),
+    ],
+)
+def test_what_the_export_will_refuse_is_told_before_anything_is_spent(
+    call: Call, run: RunDir, axis: str, told: Any
+) -> None:
+    """As soon as the recipe is known, and nothing where the folder will be whole."""
+    called = call("train", "tiny.toml", "--out", "runs/other", "--corpus", "missing.txt", "--set", axis)
+    assert called.code == 3  # there is no such text
+    found = [e["message"] for e in called.events if e.get("event") == "notice"]
+    assert len(found) == len(told) and all(f.startswith(t) for f, t in zip(found, told, strict=True))
+
+
 def test_a_folder_with_another_recipe_is_refused(call: Call, run: RunDir) -> None:
     """Exit code 2 with the difference; the run is untouched."""
     prepare(call)

@@ -6,26 +6,7 @@ from hypothesis import strategies as st
 
 from gpuday.core.clock import LOST, Budget, Clock
 from gpuday.core.errors import UsageError
-
-
-class Time:
-    """A time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def passes(self, seconds: float) -> None:
-        self.seconds += seconds
-
-
-def running(budget: str = "100s") -> tuple[Clock, Time]:
-    time = Time()
-    clock = Clock(Budget.parse(budget), now=time)
-    clock.start()
-    return clock, time
+from passing_time import Time, running
 
 
 def spent(clock: Clock) -> dict[str, float]:

@@ -73,6 +73,25 @@ def test_numbers_outside_of_their_range_are_refused_with_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "fix"), [(float("inf"), "give a finite number, 0 or more"), (float("nan"), "give 0 or more")]
+)
+def test_what_is_infinite_or_no_number_has_no_least_value(value: float, fix: str) -> None:
+    """A rate of infinity is above 0 and trains nothing."""
+    with pytest.raises(errors.UsageError, match="lr is") as caught:
+        errors.at_least("optimizer", lr=(value, 0))
+    assert (caught.value.where, caught.value.fix) == ("optimizer.lr", fix)
+
+
+def test_a_decay_is_below_one() -> None:
+    """0 belongs to the range and 1 does not; the fix says so."""
+    errors.below_one("optimizer", beta1=0.0, beta2=0.999999)
+    for value in (-0.1, 1.0, 2.0, float("inf"), float("nan")):
+        with pytest.raises(errors.UsageError, match=f"beta1 is {value}") as caught:
+            errors.below_one("optimizer", beta1=value)
+        assert (caught.value.where, caught.value.fix) == ("optimizer.beta1", "give a number from 0 to below 1")
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ([], ""),

@@ -8,26 +8,7 @@ import pytest
 from gpuday.core import rundir
 from gpuday.core.clock import Budget, Clock, Heartbeat, read_heartbeat
 from gpuday.core.sealed import Broken
-
-
-class Time:
-    """A time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def passes(self, seconds: float) -> None:
-        self.seconds += seconds
-
-
-def running() -> tuple[Clock, Time]:
-    time = Time()
-    clock = Clock(Budget.parse("100s"), now=time)
-    clock.start()
-    return clock, time
+from passing_time import Time, running
 
 
 def test_a_heartbeat_writes_while_the_main_thread_is_busy(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from gpuday.core import journal
 from gpuday.core.errors import EnvironmentFault, Interrupted
-from gpuday.core.journal import Checkpoint, Journal, Note, Rollback, Start, Step, Validation
+from gpuday.core.journal import Checkpoint, Journal, Noise, Note, Rollback, Start, Step, Validation
 
 
 def start(step: int = 0) -> Start:
@@ -57,7 +57,8 @@ def write(path: Path, attempt: int, *rows: object) -> None:
 
 def test_rows_come_back_typed_and_in_order(tmp_path: Path) -> None:
     """Every kind of row survives, with the attempt that wrote it."""
-    rows = [start(), step(1), validation(1), checkpoint(1), Note(step=1, message="ü\nnew line")]
+    noise = Noise(step=1, signal=-0.5, trace=2.0, scale=8.0)
+    rows = [start(), step(1), noise, validation(1), checkpoint(1), Note(step=1, message="ü\nnew line")]
     write(tmp_path / "a" / "journal.jsonl", 3, *rows)
     assert list(journal.read(tmp_path / "a" / "journal.jsonl")) == [(3, row) for row in rows]
 
@@ -74,9 +75,22 @@ def test_every_line_is_one_json_object_with_kind_and_attempt(tmp_path: Path) -> 
 def test_all_kinds_of_rows_are_frozen_and_known_by_name() -> None:
     """A row is a record, not a place to work in."""
     known = {"start": Start, "step": Step, "validation": Validation, "checkpoint": Checkpoint, "note": Note}
-    assert known | {"rollback": Rollback} == journal.KINDS
+    assert known | {"rollback": Rollback, "noise": Noise} == journal.KINDS
     with pytest.raises(dataclasses.FrozenInstanceError):
         start().step = 2
+
+
+def test_a_step_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its line lacks what was not scheduled then; decay and dropout were whole, and what is not known says so."""
+    path = tmp_path / "journal.jsonl"
+    write(path, 1, step(1))
+    line = json.loads(path.read_text())
+    for name in ("question", "length", "decay", "dropout"):
+        del line[name]
+    path.write_text(json.dumps(line) + "\n")
+    ((_, row),) = journal.read(path)
+    assert (row.question, row.length, row.decay, row.dropout) == ("", 0, 1.0, 1.0)
+    assert row == step(1)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])

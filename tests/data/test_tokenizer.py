@@ -1,3 +1,4 @@
+import json
 import random
 from pathlib import Path
 
@@ -132,6 +133,19 @@ def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
         TextTokenizer.load(path)
 
 
+@pytest.mark.parametrize("pieces", [[], [0, 0]])
+def test_a_template_without_the_text_once_is_refused(tmp_path: Path, pieces: list[int]) -> None:
+    """Every text would be empty, or stand twice."""
+    path = tmp_path / "tokenizer.json"
+    WORDPIECE.save(path)
+    value = json.loads(path.read_text())
+    (text,) = [piece for piece in value["post_processor"]["single"] if "Sequence" in piece]
+    value["post_processor"]["single"] = [text for _ in pieces]
+    path.write_text(json.dumps(value))
+    with pytest.raises(DataError, match="post_processor"):
+        TextTokenizer.load(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"\xff\xfe"])
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
     """One sentence that names the file."""
@@ -141,3 +155,16 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: bytes) 
         TextTokenizer.load(path)
     with pytest.raises(DataError, match="missing"):
         TextTokenizer.load(tmp_path / "missing")
+
+
+def test_what_goes_on_with_a_word_is_known_of_both_kinds() -> None:
+    """By the mark of WordPiece; by the missing space of byte-level tokens, letters beyond ASCII included, punctuation not."""
+    texts = ["the cats' catalogue, 10 caf\u00e9s \u2014 unbelievable"] * 40
+    for kind in ("bpe", "wordpiece"):
+        made, _ = train_tokenizer(iter(texts), kind=kind, normalizer="light", vocab=320)
+        continuing = set(made.continuing_ids)
+        ids = made.encode_batch(["caf\u00e9s, x9"])[0]
+        spelled = [made.tokenizer.id_to_token(i) for i in ids]
+        begins = ["##" not in t if kind == "wordpiece" else t[0] in "\u0120," for t in spelled]
+        assert [i not in continuing for i in ids] == begins, spelled
+        assert not continuing & set(made.special_ids)

@@ -12,8 +12,12 @@ from gpuday.export.parity import check_model
 from gpuday.models.feedforward.geglu import Geglu
 from gpuday.models.feedforward.gelu import Gelu
 from gpuday.models.mixers.softmax import Softmax
+from gpuday.models.shapes.plain import Plain
+from gpuday.models.shapes.recurrent import Recurrent
 
-NO_BIASES = {"bias": False, "norm_bias": False, "head_bias": False, "decoder_bias": False}
+NO_BIASES = dict.fromkeys(
+    ("qkv_bias", "mixer_bias", "feedforward_bias", "norm_bias", "head_bias", "decoder_bias"), False
+)
 VARIANTS = {
     "preset": {},
     "untied": {"tied": False},
@@ -21,6 +25,15 @@ VARIANTS = {
     "untied without biases": {"tied": False, **NO_BIASES},
     "sinusoidal positions": {"position": "sinusoidal"},
     "scaled sinusoidal positions": {"position": "scaled_sinusoidal"},
+    "no positions": {"position": "none"},
+    "blocks passed three times": {"shape": Recurrent(layers=2, repeats=3)},
+    "deepnorm": {"placement": "deepnorm"},
+    "deepnorm, a large eps, blocks passed twice": {
+        "placement": "deepnorm",
+        "norm_eps": 1e-2,
+        "shape": Recurrent(layers=1, repeats=2),
+    },
+    "norms without scale": {"norm_scale": False, "norm_bias": False},
     "another eps": {"norm_eps": 1e-3},
 }
 
@@ -47,10 +60,14 @@ def test_logits_equal_on_padded_rows(changes, bert, make_model, tmp_path):
         ({"position": "rotary"}, "position"),
         ({"embedding_norm": False}, "embedding_norm"),
         ({"final_norm": True}, "final_norm"),
-        ({"head_transform": False}, "head_transform"),
+        ({"head_transform": False, "head_bias": False}, "head_transform"),
+        ({"head_activation": False}, "head_activation"),
         ({"feedforward": Geglu()}, "feedforward"),
         ({"feedforward": Gelu(approximate="tanh")}, "feedforward.approximate"),
         ({"mixer": Softmax(head_width=32, window=16)}, "mixer.window"),
+        ({"mixer": Softmax(head_width=32, window=1)}, "mixer.window"),
+        ({"position": "alibi"}, "position"),
+        ({"feedforward_every": 2}, "feedforward_every"),
     ],
 )
 def test_what_does_not_fit_is_named(changes, axis, bert):
@@ -60,8 +77,8 @@ def test_what_does_not_fit_is_named(changes, axis, bert):
 
 
 def test_a_window_that_no_layer_uses_is_none(bert):
-    """A window with a period of one leaves every layer global, which BERT can hold."""
-    assert BERT.obstacles(replace(bert, mixer=Softmax(head_width=32, window=16, global_every=1))) == []
+    """The first layer is global, and where it is the only one BERT can hold it."""
+    assert BERT.obstacles(replace(bert, shape=Plain(layers=1), mixer=Softmax(head_width=32, window=16))) == []
 
 
 def test_token_types_change_nothing(bert, make_model):

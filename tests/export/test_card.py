@@ -6,6 +6,7 @@ from gpuday.core.clock import Budget
 from gpuday.core.config import to_dict
 from gpuday.data.prepare import DataConfig
 from gpuday.export.card import write_card
+from gpuday.objectives.rtd import Rtd
 from gpuday.recipe import Recipe
 
 EXPORT = {"kind": "modernbert", "parity_max_abs": 1.38e-5, "max_length": 128, "transformers": "5.23.0"}
@@ -117,3 +118,17 @@ def test_a_bert_says_that_its_positions_end(recipe):
     bert = write_card(name="run", recipe=recipe, summary={}, export={**EXPORT, "kind": "bert"})
     modern = write_card(name="run", recipe=recipe, summary={}, export=EXPORT)
     assert "its table of positions ends there" in bert and "its table" not in modern
+
+
+def test_an_encoder_alone_is_not_offered_as_a_model_of_masked_tokens(recipe):
+    """What it was trained by, why it has no head, and how it is loaded."""
+    reason = "the encoder alone: it has *no* head"
+    recipe["objective"] = to_dict(Rtd())
+    card = write_card(name="run", recipe=recipe, summary={}, export={**EXPORT, "reason": reason})
+    assert "pipeline_tag: feature-extraction" in card and "masked-language" not in card.partition("<details>")[0]
+    assert (
+        "by the objective `rtd` with gpuday" in card
+        and r"The folder holds the encoder alone: it has \*no\* head." in card
+    )
+    assert 'model = AutoModel.from_pretrained("PATH")' in card and "ForMaskedLM" not in card
+    assert "largest difference of a hidden state" in card and "Every use needs fine-tuning" in card

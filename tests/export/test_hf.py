@@ -13,8 +13,13 @@ from gpuday.export import hf
 from gpuday.export.native import Renaming
 from gpuday.export.parity import ParityError, quiet
 from gpuday.models.feedforward.relu2 import Relu2
+from gpuday.objectives.hybrid import Hybrid
+from gpuday.objectives.mlm import Mlm
+from gpuday.objectives.rtd import Rtd
+from gpuday.objectives.script import Script
 from gpuday.presets import find
 from gpuday.train import checkpoint
+from gpuday.train.assemble import make_learner
 
 
 @pytest.mark.parametrize("preset", ["modern", "bert"])
@@ -67,6 +72,50 @@ def test_the_section_is_json(modern, make_trained):
     """It goes into summary.json as it is."""
     section = hf.export(make_trained(modern))
     assert json.loads(json.dumps(section, allow_nan=False)) == section
+
+
+@pytest.mark.parametrize("objective", [Rtd(), Hybrid()], ids=["rtd", "hybrid"])
+def test_an_objective_without_a_head_for_masked_tokens_exports_its_encoder(objective, modern, make_trained):
+    """The folder is AutoModel's, its hidden states are ours, and card, section and foresight say the same reason."""
+    whole = make_trained(replace(modern, logit_cap=9.0))  # a cap concerns the head alone
+    trained = replace(whole, recipe=replace(whole.recipe, objective=objective), generator=None)
+    with torch.device("meta"):
+        learner = make_learner(trained.recipe, vocab=320)
+    if learner.predictor is learner.model:
+        trained.model.shifted = learner.model.shifted
+    else:
+        trained = replace(trained, generator=trained.model.__class__(trained.model.config, vocab=320, length=48))
+    section = hf.export(trained)
+    assert (section["kind"], section["architecture"], section["obstacles"]) == ("modernbert", "ModernBertModel", {})
+    assert section["parity_max_abs"] <= 1e-4
+    assert section["reason"] == hf.foreseen(learner) and section["reason"].startswith("the encoder alone: ")
+    assert f"The folder holds {section['reason']}." in (trained.run.model / "README.md").read_text()
+    model = transformers.AutoModel.from_pretrained(trained.run.model).eval()
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        ours = trained.model.encoder(ids)
+        torch.testing.assert_close(model(input_ids=ids).last_hidden_state, ours, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("objective", [Mlm(), Script(), Hybrid(shift=False)], ids=["mlm", "script", "unshifted"])
+def test_an_objective_with_a_head_for_masked_tokens_is_foreseen_to_export_whole(objective, modern, make_trained):
+    """Nothing is told beforehand, and what stands in the way is when something does."""
+    recipe = replace(make_trained(modern).recipe, objective=objective)
+    with torch.device("meta"):
+        whole = make_learner(recipe, vocab=320)
+        capped = make_learner(replace(recipe, model=replace(modern, logit_cap=9.0)), vocab=320)
+    assert hf.foreseen(whole) == ""
+    assert hf.foreseen(capped).startswith("not modernbert: logit_cap is 9.0")
+
+
+def test_the_nearest_class_is_told_first(make_trained):
+    """The one with the fewest axes in the way."""
+    crammed = find("crammed")("nano", Budget.parse("10m")).model
+    assert hf.reason(hf.choose(crammed)[1]).startswith("not modernbert: position")
+    izsak = replace(
+        find("izsak")("nano", Budget.parse("10m")).model, first_norm=True, position="alibi", norm_bias=False
+    )
+    assert hf.reason(hf.choose(replace(izsak, placement="post"))[1]).startswith("not bert: position")
 
 
 def test_a_wrong_mapping_is_never_published(modern, make_trained, monkeypatch):
@@ -125,7 +174,7 @@ def test_a_kill_between_the_two_renames_is_mended(modern, make_trained, monkeypa
     hf.export(trained)
     trained.run.model.rename(trained.run.root / ".model.old")
 
-    def fail(*_):
+    def fail(*_, **__):
         raise ParityError("as if")
 
     monkeypatch.setattr(hf, "check_model", fail)

@@ -1,26 +1,36 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from gpuday.core.clock import Budget
 from gpuday.core.errors import GpudayError
 from gpuday.export.bert import BERT
 from gpuday.export.modernbert import MODERNBERT
 from gpuday.export.native import Renaming, Requirement, Specials
+from gpuday.models.feedforward.geglu import Geglu
+from gpuday.models.shapes.recurrent import Recurrent
 from gpuday.presets import find
 
 
 def test_an_obstacle_names_axis_and_value(modern):
     """The sentence tells a user which key of the recipe to change."""
-    wants = Requirement(axis="mixer.window", fits=lambda c: c.mixer.window == 0, reason="no windows here")
-    assert wants.obstacle(modern) == "mixer.window is 16: no windows here"
+    fits = lambda c: c.mixer.window == 0  # noqa: E731
+    wants = Requirement(axis="mixer.window", fits=fits, reason="no windows here", nearest=0)
+    assert wants.obstacle(modern) == "mixer.window is 16: no windows here (nearest: 0)"
     assert wants.obstacle(replace(modern, mixer=replace(modern.mixer, window=0))) is None
 
 
 def test_an_obstacle_names_a_part_by_its_file(bert):
     """A part is shown under the name that recipes use."""
-    wants = Requirement(axis="feedforward", fits=lambda _: False, reason="never")
-    assert wants.obstacle(bert) == "feedforward is gelu: never"
+    wants = Requirement(axis="feedforward", fits=lambda _: False, reason="never", nearest=Geglu())
+    assert wants.obstacle(bert) == "feedforward is gelu: never (nearest: geglu)"
+
+
+def test_an_obstacle_is_written_as_in_a_recipe_s_file(bert):
+    """A switch is true or false, as `--set` takes it."""
+    wants = Requirement(axis="tied", fits=lambda _: False, reason="never", nearest=False)
+    assert wants.obstacle(bert) == "tied is true: never (nearest: false)"
 
 
 @pytest.mark.parametrize("size", ["nano", "base"])
@@ -39,6 +49,31 @@ def test_crammed_is_told_why_it_fits_no_class():
     assert axes == ["position", "first_norm"]
     axes = [sentence.split()[0] for sentence in BERT.obstacles(crammed)]
     assert axes == ["feedforward", "placement", "final_norm", "head_transform"]
+
+
+@pytest.mark.parametrize("size", ["nano", "base"])
+def test_the_other_presets_are_told_why_too(size):
+    """`crammed_v1` differs from `crammed` in its head, which a ModernBERT can hold; `izsak` has added positions."""
+    first, izsak = (find(name)(size, Budget.parse("24h")).model for name in ("crammed_v1", "izsak"))
+    assert [sentence.split()[0] for sentence in MODERNBERT.obstacles(first)] == ["position", "first_norm"]
+    assert [sentence.split()[0] for sentence in MODERNBERT.obstacles(izsak)] == ["position", "first_norm"]
+    assert [sentence.split()[0] for sentence in BERT.obstacles(izsak)] == ["placement", "final_norm"]
+
+
+def test_what_concerns_the_head_alone_is_no_obstacle_without_it(modern):
+    """A cap on logits leaves the encoder as it is."""
+    capped = replace(modern, logit_cap=30.0)
+    assert MODERNBERT.obstacles(capped) and not MODERNBERT.obstacles(capped, head=False)
+
+
+def test_a_block_that_is_passed_again_is_written_out(bert, make_model):
+    """Each passage has a copy of the weights, and all of them count as moved."""
+    model = make_model(replace(bert, shape=Recurrent(layers=2, repeats=2)))
+    names = Renaming(model)
+    copies = [names.need(f"encoder.stack.blocks.{at}.mixer.out.weight") for at in range(4)]
+    assert torch.equal(copies[0], copies[2]) and torch.equal(copies[1], copies[3])
+    assert not torch.equal(copies[0], copies[1])
+    assert names.take("encoder.stack.blocks.4.mixer.out.weight") is None
 
 
 def test_shared_config_keys_come_from_model_and_length(modern, make_model):

@@ -5,6 +5,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from gpuday.export.bert import BERT
 from gpuday.export.modernbert import MODERNBERT
 from gpuday.export.native import Specials
 from gpuday.export.parity import ParityError, check_model, padded_batch, quiet
@@ -124,3 +125,26 @@ def test_quiet_puts_the_library_s_voice_back():
     with pytest.raises(KeyError), quiet():
         raise KeyError
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+def test_a_head_that_predicts_from_the_position_before_does_not_pass(model, folder):
+    """Its weights are those of the folder, and every prediction stands one position further."""
+    model.shifted = True
+    with pytest.raises(ParityError, match="logits differ"):
+        check_model(model, folder)
+
+
+@pytest.mark.parametrize("kind", ["modern", "bert"])
+def test_an_encoder_alone_is_compared_by_its_hidden_states(kind, request, make_model, tmp_path):
+    """AutoModel gives ours, a classifier loads around it, and one changed weight is found."""
+    native = {"modern": MODERNBERT, "bert": BERT}[kind]
+    model = make_model(request.getfixturevalue(kind))
+    config = native.config(model, Specials(pad=0, cls=2, sep=3), version=transformers.__version__, head=False)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(native.weights(model, head=False), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert config["architectures"] == [native.encoder]
+    assert check_model(model, tmp_path, head=False)["parity_max_abs"] < 1e-4
+    last = {"modern": "final_norm.weight", "bert": "encoder.layer.2.output.LayerNorm.weight"}[kind]
+    edit_weights(tmp_path, lambda weights: weights[last][:1].add_(0.1))
+    with pytest.raises(ParityError, match="hidden states differ"):
+        check_model(model, tmp_path, head=False)

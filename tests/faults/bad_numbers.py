@@ -12,11 +12,12 @@ from torch import Tensor
 from gpuday.objectives import Learner
 from gpuday.objectives.mlm import MaskedLearner
 from gpuday.optim import Stepper
-from gpuday.train import session
+from gpuday.train import stepping
 from gpuday.train.batches import Batches
 from gpuday.train.step import Outcome
 
 Change = Callable[[Learner, Tensor], Tensor]
+ROW = 32  # tokens of the tiny recipe's rows, in however many pieces they are read
 
 
 class _Scaled(torch.autograd.Function):
@@ -77,13 +78,14 @@ class Injector:
 
     def installed(self, patch: pytest.MonkeyPatch) -> "Injector":
         """At work until the test ends."""
-        forward, read, take = MaskedLearner.forward, Batches.step, session.take_step
+        forward, read, take = MaskedLearner.forward, Batches.step, stepping.take_step
 
-        def changed(learner: MaskedLearner, inputs: dict[str, Tensor]) -> Tensor:
-            self.microbatches.append(len(inputs["ids"]))
-            if len(inputs["ids"]) > self.most_rows:
+        def changed(learner: MaskedLearner, inputs: dict[str, Tensor], kind: str) -> Tensor:
+            count = inputs["ids"].numel() // ROW
+            self.microbatches.append(count)
+            if count > self.most_rows:
                 raise torch.OutOfMemoryError("out of memory")
-            loss = forward(learner, inputs)
+            loss = forward(learner, inputs, kind)
             for bad in self.bad:
                 if bad.first_row == self._now[0] and bad.index in (None, self._now[1]):
                     loss = bad.change(learner, loss)
@@ -102,7 +104,7 @@ class Injector:
 
         patch.setattr(MaskedLearner, "forward", changed)
         patch.setattr(Batches, "step", located)
-        patch.setattr(session, "take_step", watched)
+        patch.setattr(stepping, "take_step", watched)
         return self
 
 

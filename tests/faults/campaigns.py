@@ -8,9 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from killing import Campaign, Place, make_place
+import xxhash
+from killing import ROOT, Campaign, Place, make_place
 from sameness import differences
 
+from gpuday.core.environment import source_revision
+
+SOURCE = ROOT / "src"
 STEPS = 160
 COMPILED_EVERY = 20  # of so many campaigns one is compiled, which takes several times as long
 
@@ -20,10 +24,10 @@ def kills(seed: int, count: int, folder: Path, *, command: str = "run", steps: i
 
     A kill comes at a moment drawn uniformly from the time that an undisturbed command takes, imports included. Returns
     {count, runs, rooms: kills by room, failures}; a failure holds what repeats it. `folder` is new, and the undisturbed run
-    is kept beside it for all campaigns.
+    is kept beside it for all campaigns of the same source. A `note` says where one of another source was there.
     """
     compile_ = "on" if seed % COMPILED_EVERY == COMPILED_EVERY - 1 else "off"
-    whole, life = _undisturbed(folder.parent, command, compile_, steps)
+    whole, life, note = undisturbed(folder.parent, command, compile_, steps)
     draw, rooms, failures, runs, struck = random.Random(seed), Counter[str](), list[str](), 0, 0
     while struck < count:
         place = make_place(folder / f"run-{runs}", budget=f"{steps}steps", command=command, compile_=compile_)
@@ -43,18 +47,36 @@ def kills(seed: int, count: int, folder: Path, *, command: str = "run", steps: i
             failures += [f"seed {seed}, run {runs}, kills at {moments}: {line}" for line in wrong]
             break  # its folder stays, to be looked at
         shutil.rmtree(place.folder)
-    return {"count": struck, "runs": runs, "rooms": dict(rooms), "failures": failures}
+    report = {"count": struck, "runs": runs, "rooms": dict(rooms), "failures": failures}
+    return {**report, "note": note} if note else report
 
 
-def _undisturbed(top: Path, command: str, compile_: str, steps: int) -> tuple[Place, float]:
-    """The place of the undisturbed run, made by whoever comes first, and the seconds that its command took."""
+def undisturbed(top: Path, command: str, compile_: str, steps: int) -> tuple[Place, float, str]:
+    """The place of the undisturbed run of this source, made by whoever comes first, the seconds that its command took,
+    and a word where it was made although one of another source is there."""
     top.mkdir(parents=True, exist_ok=True)
-    folder = top / f"undisturbed-{command}-{compile_}-{steps}"
+    name = f"undisturbed-{command}-{compile_}-{steps}"
+    folder, note = top / f"{name}-{source_digest(SOURCE)}", ""
     settings: dict[str, Any] = {"budget": f"{steps}steps", "command": command, "compile_": compile_}
     with open(f"{folder}.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        took = Path(f"{folder}.json")
-        if not took.exists():
+        record = Path(f"{folder}.json")
+        if not record.exists():
+            others = [json.loads(path.read_text())["revision"] for path in sorted(top.glob(f"{name}-*.json"))]
+            if others:
+                note = (
+                    f"the undisturbed run was made anew: those that are there are of other code ({', '.join(others)})"
+                )
             shutil.rmtree(folder, ignore_errors=True)
-            took.write_text(json.dumps(Campaign(make_place(folder, **settings)).finish()))
-    return Place(folder=folder, command=()), json.loads(took.read_text())
+            seconds = Campaign(make_place(folder, **settings)).finish()
+            record.write_text(json.dumps({"seconds": seconds, "revision": source_revision()}))
+    return Place(folder=folder, command=()), json.loads(record.read_text())["seconds"], note
+
+
+def source_digest(folder: Path) -> str:
+    """Of every Python file below it: a revision says of a changed checkout that it is changed, and not how."""
+    whole = xxhash.xxh3_64()
+    for path in sorted(folder.rglob("*.py")):
+        data = path.read_bytes()
+        whole.update(f"{path.relative_to(folder).as_posix()} {len(data)} ".encode() + data)
+    return whole.hexdigest()

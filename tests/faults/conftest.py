@@ -1,7 +1,6 @@
 """The tiny training of tests/train, for tests that do something to it."""
 
-import importlib.util
-import sys
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,17 +8,9 @@ from typing import Any
 
 import pytest
 
-
-def load(path: Path) -> ModuleType:
-    """A module from its file: test folders are no packages."""
-    spec = importlib.util.spec_from_file_location(f"for_faults_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
+from gpuday.core.errors import Interrupted
+from loading import load
+from trained_run import STEADY
 
 training = load(Path(__file__).parents[1] / "train" / "conftest.py")
 
@@ -27,6 +18,22 @@ training = load(Path(__file__).parents[1] / "train" / "conftest.py")
 make_recipe, tiny, data, vocabulary = training.make_recipe, training.tiny, training.data, training.vocabulary
 pinned, run, train_run = training.pinned, training.run, training.train_run
 send, at_step = training.send, training.at_step
+
+
+@pytest.fixture
+def stopped_at_10(
+    train_run: Callable[..., Any], make_recipe: Callable[..., Any], at_step: Any, send: Any
+) -> Callable[..., Any]:
+    """`stopped_at_10(budget, at=run)`: a run that a signal stopped after ten steps, so that it has a checkpoint there."""
+
+    def go(budget: str = "20steps", **options: Any) -> Any:
+        recipe = make_recipe(budget, **STEADY)
+        with pytest.raises(Interrupted):
+            train_run(recipe, tell=at_step(10, send(signal.SIGTERM)), **options)
+        return recipe
+
+    return go
+
 
 bad_numbers = load(Path(__file__).with_name("bad_numbers.py"))
 

@@ -184,7 +184,7 @@ VALUES = tuple(
     Mistake(f"{flag} {text!r}", (*SHOW, flag, text), 2, said, mended=(*SHOW, flag, right) if right else ())
     for flag, text, said, right in (
         ("--size", "Nano", ("no size is called 'Nano'", "did you mean 'nano'?"), "nano"),
-        ("--size", "", ("no size is called ''", "known: auto, base"), "auto"),
+        ("--size", "", ("no size is called ''", "known: auto, bamboo, base"), "auto"),
         ("--vocab", "1000", ("vocab is 1000", "multiple of 64"), "1024"),
         ("--vocab", "4294967296", ("vocab is 4294967296", "1,048,576"), ""),
         ("--vocab", "8k", ("--vocab is '8k'", "give a whole number"), ""),
@@ -230,8 +230,8 @@ VALUES = tuple(
         ("data.corpus=text.txt", ("not a list", 'write ["text.txt"]'), 'data.corpus=["text.txt"]'),
         ("budget=10m", ("budget is a name", "--budget 10m"), ""),
         ("size=base", ("size is a name", "--size base"), ""),
-        ("optimizer=adamv", ("no optimizer is called 'adamv'", "did you mean 'adamw'?"), "optimizer=adamw"),
-        ("optimizer=3", ("optimizer names no part", 'part = "adamw"'), 'optimizer={ part = "adamw" }'),
+        ("optimizer=adamv", ("no optimizer is called 'adamv'", "did you mean 'adam' or 'adamw'?"), "optimizer=adamw"),
+        ("optimizer=3", ("optimizer names no part", 'part = "adafactor"'), 'optimizer={ part = "adafactor" }'),
         ("objective.rate=1.5", ("rate is 1.5", "at most 1"), ""),
         ("rate.warmup=2", ("warmup is 2.0", "where: rate.warmup", "from 0 to 1"), ""),
     )

@@ -50,7 +50,7 @@ def put(place: str, act: Act) -> None:
     from gpuday.data import prepare, wordcache
     from gpuday.evaluate import word_bits
     from gpuday.export import hf
-    from gpuday.objectives import mlm
+    from gpuday.objectives import _predicting
     from gpuday.optim import muon
     from gpuday.report import page
     from gpuday.train import checkpoint, compiling, fit, session, trial, validate
@@ -70,7 +70,7 @@ def put(place: str, act: Act) -> None:
         "compiling the first step": lambda: within(
             steps, "step", AsyncCompile, "cpp_pybinding", lambda: threading.Timer(0.3, act).start()
         ),
-        "in a step": lambda: within(steps, "step", mlm, "cross_entropy", act, nth=16 * 2 + 5, behind=True),
+        "in a step": lambda: within(steps, "step", _predicting, "cross_entropy", act, nth=16 * 2 + 5, behind=True),
         "in an update": lambda: at(muon, "orthogonalise", act, nth=7),
         "looking": lambda: within(steps, "step", validate, "_losses", act, nth=2),
         "saving": lambda: within(steps, "step", checkpoint, "fsync_folder", act, nth=3),

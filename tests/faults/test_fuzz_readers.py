@@ -1,9 +1,6 @@
 """Two thousand damaged and odd inputs to every reader, in processes of their own; the soak gives them by the hundred thousand."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,20 +10,12 @@ from hypothesis import strategies as st
 from gpuday.core.errors import DataError
 from gpuday.data.document import DropCounter
 from gpuday.data.sources.files import Files
+from loading import load
 
 COUNT = 1600
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"for_fuzz_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-fuzzing = load("fuzzing")
+fuzzing = load(Path(__file__).with_name("fuzzing.py"))
 
 
 @pytest.fixture(scope="module")

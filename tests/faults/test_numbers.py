@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from gpuday.core.errors import GpudayError, Interrupted
-from gpuday.core.journal import Note, Rollback, Start, Step, read, surviving
+from gpuday.core.journal import Note, Rollback, Start, Step, read
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.objectives.mlm import MaskedLearner
 from gpuday.train import checkpoint
-from gpuday.train.checkpoint import Saved
-from gpuday.train.session import compilations
+from gpuday.train.stepping import compilations
+from trained_run import STEADY, newest, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 TrainRun = Callable[..., Any]
@@ -39,8 +39,6 @@ STYLES = {
     "muon": {},
     "muon, clipped": {"train__clip": 0.5},
 }
-# At a rate that a warm-up ends and the last step does not bring to zero, so that each update moves the weights.
-STEADY = {"rate": {"part": "constant"}}
 
 
 class Killed(BaseException):
@@ -51,31 +49,8 @@ def made(run: RunDir) -> list[Step]:
     return [row for _, row in read(run.journal) if isinstance(row, Step)]
 
 
-def rows(run: RunDir, kind: type) -> list[Any]:
-    return [row for row in surviving(run.journal) if isinstance(row, kind)]
-
-
-def newest(run: RunDir) -> Saved:
-    saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
-    assert saved is not None
-    return saved
-
-
 def final_bytes(run: RunDir) -> list[bytes]:
     return [(newest(run).folder / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
-
-
-@pytest.fixture
-def stopped_at_10(train_run: TrainRun, make_recipe: Callable[..., Any], at_step: Any, send: Any) -> Callable[..., Any]:
-    """`stopped_at_10(budget, at=run)`: a run that a signal stopped after ten steps, so that it has a checkpoint there."""
-
-    def go(budget: str = "20steps", **options: Any) -> Any:
-        recipe = make_recipe(budget, **STEADY)
-        with pytest.raises(Interrupted):
-            train_run(recipe, tell=at_step(10, send(signal.SIGTERM)), **options)
-        return recipe
-
-    return go
 
 
 @pytest.mark.parametrize("changes", STYLES.values(), ids=STYLES.keys())

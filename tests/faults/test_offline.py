@@ -6,7 +6,6 @@ other through sockets of the loopback address; they are no part of this.
 """
 
 import ast
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from loading import load
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY")
@@ -39,15 +39,6 @@ for call in json.loads(sys.argv[1]):
         codes.append(end.code)
 print(json.dumps({"event": "codes", "codes": codes}))
 """
-
-
-def load(path: Path) -> ModuleType:
-    """A module from its file: test folders are no packages."""
-    spec = importlib.util.spec_from_file_location(f"for_offline_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 witness = load(Path(__file__).parent / "witness.py")

@@ -138,6 +138,7 @@ def stream(case: Case, step: Step, vocabulary: Vocabulary) -> dict[str, Tensor]:
             seed=case.seed,
             epoch=epoch,
             multiplier=step.multiplier,
+            kind="masked",
             vocabulary=vocabulary,
         )
         made["positions"] = made["positions"] + number * LENGTH
@@ -151,7 +152,10 @@ def stream(case: Case, step: Step, vocabulary: Vocabulary) -> dict[str, Tensor]:
 
 def dealt(loaders: list[Batches], step: Step, microbatch: int) -> dict[str, Tensor]:
     """What all ranks are handed for a step, in the order in which it was dealt, its padding checked and taken off."""
-    hands = [list(b.step(step.position, step.rows, multiplier=step.multiplier, microbatch=microbatch)) for b in loaders]
+    hands = [
+        list(b.step(step.position, step.rows, multiplier=step.multiplier, kind="masked", microbatch=microbatch))
+        for b in loaders
+    ]
     count = -(-step.rows // microbatch)
     pieces: dict[str, list[Tensor]] = {}
     for turn in range(max(map(len, hands)) * len(hands)):

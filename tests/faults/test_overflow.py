@@ -10,38 +10,13 @@ from typing import Any
 import pytest
 
 from gpuday.core.errors import Interrupted
-from gpuday.core.journal import Note, Rollback, surviving
+from gpuday.core.journal import Note, Rollback
 from gpuday.core.rundir import RunDir
-from gpuday.train import checkpoint, session
-from gpuday.train.checkpoint import Saved
+from gpuday.train import checkpoint, stepping
+from trained_run import STEADY, newest, rows
 
 TrainRun = Callable[..., Any]
 AtRows = Callable[..., list[Any]]
-# At a rate that a warm-up ends and the last step does not bring to zero, so that each update moves the weights.
-STEADY = {"rate": {"part": "constant"}}
-
-
-def rows(run: RunDir, kind: type) -> list[Any]:
-    return [row for row in surviving(run.journal) if isinstance(row, kind)]
-
-
-def newest(run: RunDir) -> Saved:
-    saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
-    assert saved is not None
-    return saved
-
-
-@pytest.fixture
-def stopped_at_10(train_run: TrainRun, make_recipe: Callable[..., Any], at_step: Any, send: Any) -> Callable[..., Any]:
-    """`stopped_at_10(budget, at=run)`: a run that a signal stopped after ten steps, so that it has a checkpoint there."""
-
-    def go(budget: str = "20steps", **options: Any) -> Any:
-        recipe = make_recipe(budget, **STEADY)
-        with pytest.raises(Interrupted):
-            train_run(recipe, tell=at_step(10, send(signal.SIGTERM)), **options)
-        return recipe
-
-    return go
 
 
 @pytest.fixture
@@ -49,7 +24,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
     """`poisoned(12, "weights")`: the update of the twelfth step overflows, in weights or in the optimizer's state."""
 
     def set_up(call: int, what: str) -> None:
-        take, calls = session.take_step, [0]
+        take, calls = stepping.take_step, [0]
 
         def taken(learner: Any, stepper: Any, *rest: Any, **options: Any) -> Any:
             outcome = take(learner, stepper, *rest, **options)
@@ -59,7 +34,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
                 next(t for t in tensors.values() if t.numel() > 1).detach().view(-1)[0] = float("inf")
             return outcome
 
-        monkeypatch.setattr(session, "take_step", taken)
+        monkeypatch.setattr(stepping, "take_step", taken)
 
     return set_up
 

@@ -3,30 +3,37 @@
 import dataclasses
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpuday.averages import Average
 from gpuday.core import parts
-from gpuday.core.errors import Interrupted
 from gpuday.core.journal import Start, Step, Validation, read
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.objectives import Objective
 from gpuday.optim import Optimizer
 from gpuday.recipe import Recipe
-from gpuday.train.checkpoint import load_newest
+from passing_time import Time
+from trained_run import newest, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 TrainRun = Callable[..., Any]
 # What a clock has a part in; all else in a journal follows from recipe, text and machine.
 OF_THE_CLOCK = {"seconds", "step_seconds", "waited_seconds", "used_seconds", "save_seconds"}
-TRAINED = list(product(parts.names(Optimizer), parts.names(Objective)))
+# Every part once, with the plainest of the other kinds.
+PLAIN = {"optimizer": "adamw", "objective": "mlm", "average": "last"}
+KINDS: dict[str, type[parts.Part]] = {"optimizer": Optimizer, "objective": Objective, "average": Average}
+TRAINED = [PLAIN, *({**PLAIN, kind: n} for kind in KINDS for n in parts.names(KINDS[kind]) if n != PLAIN[kind])]
+# Three of six steps leave an average that the other three go on with.
+KNOBS: dict[str, dict[str, Any]] = {"ema": {"half_life": 0.3}, "soup": {"start": 0.2}, "lawa": {"every": 0.1}}
+# What a part asks of the rest of the recipe, which is to be there first.
+COMPANIONS: dict[str, dict[str, Any]] = {"schedule_free": {"rate": {"part": "constant", "warmup": 0.02}}}
 
 
 def journal(run: RunDir) -> list[dict[str, Any]]:
@@ -38,8 +45,7 @@ def journal(run: RunDir) -> list[dict[str, Any]]:
 
 def result(run: RunDir) -> dict[str, Any]:
     """All that must repeat: the bytes of weights and optimizer, the held-out answers, how far the run came."""
-    saved = load_newest(run.checkpoints, warn=pytest.fail)
-    assert saved is not None
+    saved = newest(run)
     files = {name: (saved.folder / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")}
     return {**saved.state["progress"], **files}
 
@@ -99,22 +105,29 @@ def test_two_processes_with_two_caches_train_the_same_run(anew: tuple[RunDir, Ru
     assert json.dumps(one) == json.dumps(two)
 
 
-@pytest.mark.parametrize(("optimizer", "objective"), TRAINED)
+@pytest.mark.parametrize("parted", TRAINED, ids=lambda chosen: "-".join(chosen.values()))
 def test_three_steps_saved_loaded_and_three_more_equal_six(
-    train_run: TrainRun, make_recipe: Callable[..., Recipe], run: RunDir, at_step: Any, send: Any, optimizer: str,
-    objective: str,
-) -> None:  # fmt: skip
-    """Of every optimizer with every objective that ships, through a checkpoint on disk and into fresh objects; a part
-    that is put into its folder is enrolled by that."""
-    recipe = make_recipe("6steps", optimizer={"part": optimizer}, objective={"part": objective})
-    whole = RunDir(run.root.with_name("whole"))
-    train_run(recipe, at=whole)
-    with pytest.raises(Interrupted):
-        train_run(recipe, tell=at_step(3, send(signal.SIGTERM)))
-    train_run(recipe)
-    assert result(run) == result(whole)
-    steps = [[row for _, row in read(at.journal) if isinstance(row, Step)] for at in (run, whole)]
-    assert [row.loss for row in steps[0]] == [row.loss for row in steps[1]]
-    assert len({row.loss for row in steps[0]}) == 6
-    assert [row.step for _, row in read(run.journal) if isinstance(row, Start)] == [0, 3]
-    assert len([row for _, row in read(run.journal) if isinstance(row, Validation) and row.final]) == 1
+    train_run: TrainRun, make_recipe: Callable[..., Recipe], run: RunDir, parted: dict[str, str]
+) -> None:
+    """With every optimizer, every objective and every average that ships, through a checkpoint on disk and into fresh
+    objects; a part that is put into its folder is enrolled by that."""
+    chosen = {key: value for name in parted.values() for key, value in COMPANIONS.get(name, {}).items()}
+    chosen |= {kind: {"part": name, **KNOBS.get(name, {})} for kind, name in parted.items()}
+    recipe, fit = make_recipe("6steps", batch__rows=4, **chosen), {"rows": 4, "microbatch": 2, "heldout_rows": 8}
+    cut, now = RunDir(run.root.with_name("cut")), Time()
+
+    def tell(event: str, /, **values: Any) -> None:
+        if event == "step" and values["step"] == 3:
+            now.passes(2 * recipe.train.save_every_seconds)
+        if event == "step" and values["step"] == 4:  # a kill leaves what a copy of this moment is
+            shutil.copytree(run.root, cut.root)
+
+    train_run(recipe, fit=fit, tell=tell, now=now)
+    assert newest(cut).state["progress"]["step"] == 3
+    train_run(recipe, at=cut, fit=fit)
+    assert result(cut) == result(run)
+    losses = [[row.loss for row in rows(at, Step)] for at in (run, cut)]
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 6
+    assert [row.step for _, row in read(cut.journal) if isinstance(row, Start)] == [0, 3]
+    assert len([row for _, row in read(cut.journal) if isinstance(row, Validation) and row.final]) == 1

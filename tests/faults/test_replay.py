@@ -40,16 +40,21 @@ def kept(run: RunDir) -> list[Step]:
 
 @pytest.fixture(scope="module")
 def recipe(make_recipe: Callable[..., Recipe]) -> Recipe:
-    """Everything that follows from the fraction of the budget moves: rate, rows, masks; dropout and clipping too."""
+    """Everything that follows from the fraction of the budget moves: rate, weight decay, rows, their length, masks,
+    dropout, what is averaged; clipping too."""
     return make_recipe(
         BUDGET,
         train__save_every_seconds=0.3,
         train__dropout=True,
         train__clip=0.5,
         model__dropout=0.1,
+        average={"part": "lawa", "k": 3, "every": 0.05},
         batch__rows=16,
         batch__least_tokens=128,
         batch__ramp={"part": "ramp", "start": 0.25, "until": 0.5},
+        dropout={"part": "ramp", "start": 1.0, "end": 0.0},
+        decay={"part": "ramp", "start": 0.5, "end": 1.5},
+        length={"part": "stages", "stages": [[0.4, 0.5], [1.0, 1.0]]},
     )
 
 

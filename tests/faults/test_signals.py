@@ -14,7 +14,7 @@ import pytest
 
 from gpuday.core.journal import Start, Step, read, surviving
 from gpuday.core.rundir import RunDir, read_json
-from gpuday.train.checkpoint import Saved, load_newest
+from trained_run import newest
 
 ROOT = Path(__file__).resolve().parents[2]
 HARNESS = str(ROOT / "tests" / "faults" / "signalled.py")
@@ -121,12 +121,6 @@ def well_left(ended: Ended, number: str) -> None:
     assert "Traceback" not in ended.out + ended.err
     assert ended.left == 0
     assert ended.seconds < SECONDS
-
-
-def newest(run: RunDir) -> Saved:
-    saved = load_newest(run.checkpoints, warn=pytest.fail)
-    assert saved is not None
-    return saved
 
 
 def steps(run: RunDir) -> list[Step]:

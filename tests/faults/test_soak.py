@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from loading import load
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "soak.py"
@@ -112,3 +115,30 @@ def test_the_quick_kills_of_the_command_line(tmp_path: Path) -> None:
     line, last = map(json.loads, done.stdout.splitlines())
     assert line["failures"] == []
     assert sum(line["rooms"].values()) == line["count"] == last["summary"]["kills"]["count"] == 1
+
+
+def test_an_undisturbed_run_of_other_code_is_not_compared_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made once for a source; made anew, with a word of it, when a file of the source has changed by a byte."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "faults"))
+    campaigns = load(ROOT / "tests" / "faults" / "campaigns.py")
+    made: list[Path] = []
+
+    class Undisturbed:
+        def __init__(self, place: Any) -> None:
+            made.append(place.folder)
+
+        def finish(self) -> float:
+            return float(len(made))
+
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "code.py").write_text("a = 1\n")
+    monkeypatch.setattr(campaigns, "SOURCE", tmp_path / "source")
+    monkeypatch.setattr(campaigns, "Campaign", Undisturbed)
+    first = campaigns.undisturbed(tmp_path / "out", "train", "off", 8)
+    assert first[1:] == (1.0, "")
+    assert campaigns.undisturbed(tmp_path / "out", "train", "off", 8) == first
+    (tmp_path / "source" / "code.py").write_text("a = 2\n")
+    place, seconds, note = campaigns.undisturbed(tmp_path / "out", "train", "off", 8)
+    assert (place.folder, seconds) == (made[1], 2.0)
+    assert made[0] != made[1] and made[0].is_dir()
+    assert "made anew" in note and campaigns.source_revision() in note

@@ -5,14 +5,12 @@ is read as the harmless data that it also is; in neither case is the canary ther
 run's folder changed. All of them are read under an audit hook that counts what is executed, unpickled or started.
 """
 
-import importlib.util
 import json
 import shutil
 import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -27,18 +25,7 @@ from gpuday.data.tokenfile import TokenStore
 from gpuday.data.tokenizer import TextTokenizer
 from gpuday.recipe import Recipe
 from gpuday.train import checkpoint
-
-
-def load(path: Path) -> ModuleType:
-    """A module from its file: test folders are no packages. Once for all: its audit hook cannot be taken back."""
-    name = f"for_trust_{path.stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
+from loading import load
 
 support = load(Path(__file__).parent / "canary.py")
 canary, tokenizer = support.canary, support.tokenizer  # fixtures are found by their names

@@ -4,17 +4,14 @@ Links in it lead nowhere, code in it is not executed, pickles in it are not read
 """
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-import safetensors.torch
 import torch
+from safetensors.torch import save_file
 
 from gpuday import presets
 from gpuday.cli import main
@@ -36,18 +33,7 @@ from gpuday.recipe import KINDS, Recipe
 from gpuday.report.load import load_run
 from gpuday.report.tables import list_runs
 from gpuday.train.trained import Trained
-
-
-def load(path: Path) -> ModuleType:
-    """A module from its file: test folders are no packages. Once for all: its audit hook cannot be taken back."""
-    name = f"for_trust_{path.stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
+from loading import load
 
 support = load(Path(__file__).parent / "canary.py")
 canary, tokenizer = support.canary, support.tokenizer  # fixtures are found by their names
@@ -170,9 +156,7 @@ def model_folder(trained: Trained, tmp_path: Path) -> Path:
     folder.mkdir()
     settings = MODERNBERT.config(trained.model, Specials(pad=0, cls=2, sep=3), version=transformers.__version__)
     (folder / "config.json").write_text(json.dumps(settings))
-    safetensors.torch.save_file(
-        MODERNBERT.weights(trained.model), folder / "model.safetensors", metadata={"format": "pt"}
-    )
+    save_file(MODERNBERT.weights(trained.model), folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 

@@ -5,7 +5,7 @@ import torch
 
 from gpuday.models.attention import MOST_DOCUMENTS
 from gpuday.models.encoder import Encoder, EncoderConfig
-from gpuday.models.kernels import CANDIDATES, Needs, choose_attention
+from gpuday.models.kernels import CANDIDATES, Layer, Needs, choose_attention
 from gpuday.models.mixers.softmax import Softmax
 from gpuday.models.shapes.plain import Plain
 
@@ -31,7 +31,7 @@ def segments() -> torch.Tensor:
 @pytest.mark.parametrize("reach", [None, 64])
 def test_every_kernel_passes_its_own_check(kernel: str, documents: int, reach: int | None) -> None:
     """Forward and backward in bf16, in every case that it does not refuse."""
-    needs = Needs(head_width=64, reach=reach, documents=documents, compiled=True)
+    needs = Needs(layers=(Layer(reach=reach),), documents=documents, compiled=True)
     candidate = KERNELS[kernel]
     cuda = torch.device("cuda")
     if candidate.refusal(cuda, torch.bfloat16, needs):
@@ -40,10 +40,27 @@ def test_every_kernel_passes_its_own_check(kernel: str, documents: int, reach: i
     assert choose_attention(cuda, torch.bfloat16, needs, [candidate]).kernel == kernel
 
 
+@pytest.mark.parametrize(
+    ("kernel", "asked"),
+    [
+        ("varlen", {"causal": True}),
+        ("flex", {"causal": True}),
+        ("flex", {"cap": 30.0, "alibi": True}),
+        ("flex", {"cap": 30.0, "causal": True}),
+        ("sdpa", {"cap": 30.0, "alibi": True, "causal": True}),
+    ],
+)
+def test_what_changes_scores_or_hides_the_future_is_right(kernel: str, asked: dict[str, float]) -> None:
+    """With windows and documents in bf16, forward and backward."""
+    layer = Layer(reach=64, **{name: value for name, value in asked.items() if name != "causal"})
+    needs = Needs(layers=(layer,), documents=4, compiled=True, causal="causal" in asked)
+    assert choose_attention(torch.device("cuda"), torch.bfloat16, needs, [KERNELS[kernel]]).kernel == kernel
+
+
 @pytest.mark.parametrize("documents", [MOST_DOCUMENTS, MOST_DOCUMENTS + 1])
 def test_a_gpu_does_not_fall_back_to_dense_masks(documents: int) -> None:
     """With windows and isolation a fused kernel is chosen."""
-    needs = Needs(head_width=64, reach=64, documents=documents, compiled=True)
+    needs = Needs(layers=(Layer(reach=64),), documents=documents, compiled=True)
     choice = choose_attention(torch.device("cuda"), torch.bfloat16, needs)
     assert choice.kernel == ("varlen" if documents <= MOST_DOCUMENTS else "flex"), choice.reason
 

@@ -22,7 +22,7 @@ def scatter() -> Callable[..., nn.Module]:
             for name, weight in module.named_parameters():
                 noise = torch.randn(weight.shape, generator=generator)
                 if weight.dim() < 2:
-                    weight.copy_(0.3 * noise + (1.0 if name.endswith("norm.weight") else 0.0))
+                    weight.copy_(0.3 * noise + (1.0 if name.endswith(("norm.weight", "_scale")) else 0.0))
                 elif "embedding" in name or "table" in name or "decoder" in name:
                     weight.copy_(noise)
                 else:
@@ -47,7 +47,16 @@ def make_place() -> Callable[..., Place]:
     """A place of width 32 and 16 positions in layer 1, with whatever is changed."""
 
     def make(**changes: object) -> Place:
-        plain = {"width": 32, "layer": 1, "length": 16, "bias": True, "rotary": True, "dropout": 0.0}
+        plain = {
+            "width": 32,
+            "layer": 1,
+            "depth": 4,
+            "length": 16,
+            "qkv_bias": True,
+            "bias": True,
+            "position": "rotary",
+            "dropout": 0.0,
+        }
         return Place(**{**plain, **changes})
 
     return make

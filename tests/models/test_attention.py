@@ -1,11 +1,24 @@
 """Attention by every kernel that runs here: against torch's SDPA, against each other, and against documents alone."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers.models.bloom import modeling_bloom
+from transformers.models.mpt import modeling_mpt
 
 from gpuday.models import attention
-from gpuday.models.attention import EXPLICIT_UP_TO, MOST_DOCUMENTS, attend, document_bounds, explicit, flex, in_chunks
+from gpuday.models.attention import (
+    EXPLICIT_UP_TO,
+    MOST_DOCUMENTS,
+    alibi_slopes,
+    attend,
+    document_bounds,
+    explicit,
+    flex,
+    in_chunks,
+)
 from gpuday.models.visible import Visible
 
 ROWS, HEADS, LENGTH, HEAD = 2, 2, 32, 16
@@ -31,14 +44,15 @@ def assert_equal(ours, theirs, tolerance=1e-4):
         torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
 
 
-def one_document_at_a_time(q, k, v, reach):
+def one_document_at_a_time(q, k, v, reach, *, causal=False):
     """Each document of each row by torch's SDPA on its own, with a band for the reach, put side by side again."""
     out = []
     for row, documents in enumerate(DOCUMENTS):
         pieces = []
         for start, stop in documents:
             at = torch.arange(stop - start)
-            near = None if reach is None else (at[:, None] - at).abs() <= reach
+            behind = at[:, None] - at
+            near = (behind.abs() <= (LENGTH if reach is None else reach)) & (behind >= (0 if causal else -LENGTH))
             alone = [t[row : row + 1, :, start:stop] for t in (q, k, v)]
             pieces.append(F.scaled_dot_product_attention(*alone, attn_mask=near))
         out.append(torch.cat(pieces, dim=2))
@@ -86,13 +100,113 @@ def test_the_softmax_of_bf16_is_taken_in_fp32():
 
 
 @pytest.mark.parametrize("reach", [None, 1, 4, 31, 40])
+@pytest.mark.parametrize("causal", [False, True], ids=["both sides", "causal"])
 @pytest.mark.parametrize("most", [EXPLICIT_UP_TO, 0], ids=["explicit", "sdpa or chunks"])
-def test_an_isolated_document_is_the_document_alone(reach, most, monkeypatch):
+def test_an_isolated_document_is_the_document_alone(reach, causal, most, monkeypatch):
     """In fp32, forward and gradients, whatever stands beside it in the row."""
     monkeypatch.setattr(attention, "EXPLICIT_UP_TO", most)
-    qkv, seen = make(), Visible(segments=SEGMENTS)
+    qkv, seen = make(), Visible(segments=SEGMENTS, causal=causal)
     ours = with_gradients(lambda *t: attend(*t, seen, reach=reach), qkv)
-    assert_equal(ours, with_gradients(lambda *t: one_document_at_a_time(*t, reach), qkv))
+    assert_equal(ours, with_gradients(lambda *t: one_document_at_a_time(*t, reach, causal=causal), qkv))
+
+
+@pytest.mark.parametrize("reach", [None, 1, 4, 40])
+@pytest.mark.parametrize("mask", [None, PADDING], ids=["whole", "padded"])
+@pytest.mark.parametrize("most", [EXPLICIT_UP_TO, 0], ids=["explicit", "sdpa or chunks"])
+@pytest.mark.parametrize("dropout", [0.0, 1e-9], ids=["", "with dropout"])
+def test_looking_back_only_hides_what_comes_after(reach, mask, most, dropout, monkeypatch):
+    """The gradient of an answer by values: none by a later one, some by every earlier one in reach."""
+    monkeypatch.setattr(attention, "EXPLICIT_UP_TO", most)
+    q, k, v = make()
+    out = attend(q, k, v, Visible(mask, causal=True), reach=reach, dropout=dropout)
+    for at in (0, 7, 18):
+        (gradient,) = torch.autograd.grad(out[:, :, at].sum(), v, retain_graph=True)
+        first = max(0, at - reach) if reach else 0
+        shown = torch.zeros(LENGTH, dtype=torch.bool)
+        shown[first : at + 1] = True
+        assert (gradient.abs().sum((1, 3)) > 0).tolist() == [shown.tolist()] * ROWS
+
+
+def test_a_whole_row_that_looks_back_only_needs_no_mask(monkeypatch):
+    """SDPA's own flag is used, which has the faster kernels; anything beside it goes by the mask."""
+    monkeypatch.setattr(attention, "EXPLICIT_UP_TO", 0)
+    kept, called = F.scaled_dot_product_attention, []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *t, **o: (called.append(o), kept(*t, **o))[1])
+    q, k, v = (t.detach() for t in make())
+    for seen in (Visible(causal=True), Visible(PADDING, causal=True), Visible(segments=SEGMENTS, causal=True)):
+        attend(q, k, v, seen)
+    assert [options.get("is_causal", False) for options in called] == [True, False, False]
+    assert [options.get("attn_mask") is None for options in called] == [True, False, False]
+
+
+def by_formula(q, k, v, allowed, cap, slopes):
+    """In double precision: tanh, then the distance by loops, then softmax."""
+    q, k, v = (t.double() for t in (q, k, v))
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    if cap:
+        scores = cap * torch.tanh(scores / cap)
+    if slopes is not None:
+        distance = torch.tensor([[abs(i - j) for j in range(LENGTH)] for i in range(LENGTH)])
+        scores = scores - slopes.double().view(-1, 1, 1) * distance
+    return (torch.softmax(scores.masked_fill(~allowed, float("-inf")), dim=-1) @ v).float()
+
+
+@pytest.mark.parametrize("reach", [None, 2])
+def test_sdpa_gets_one_mask_of_biases_for_all_layers(reach, monkeypatch):
+    """Of four dimensions, in the activations' dtype; made once for each kind of layer."""
+    masks, real = [], F.scaled_dot_product_attention
+
+    def spy(*args, **options):
+        masks.append(options["attn_mask"])
+        return real(*args, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    q, slopes, seen = (
+        torch.randn(2, 4, 16, 8).bfloat16(),
+        alibi_slopes(4),
+        Visible(torch.arange(16) < torch.tensor([[16], [9]])),
+    )
+    for _ in range(3):
+        attend(q, q, q, seen, reach=reach, dropout=0.1, slopes=slopes)
+    assert masks[0].shape == (2, 4, 16, 16) and masks[0].dtype == torch.bfloat16
+    assert masks[0] is masks[1] is masks[2]
+    attend(q, q, q, seen, reach=5, dropout=0.1, slopes=slopes)
+    assert masks[3] is not masks[0]
+
+
+ALTERED = {"cap": (2.0, None), "slopes": (0.0, alibi_slopes(HEADS)), "cap and slopes": (2.0, alibi_slopes(HEADS))}
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize(("cap", "slopes"), ALTERED.values(), ids=ALTERED.keys())
+@pytest.mark.parametrize("mask", [None, PADDING], ids=["whole", "padded"])
+@pytest.mark.parametrize("reach", [None, 4])
+@pytest.mark.parametrize("causal", [False, True], ids=["both sides", "causal"])
+def test_caps_and_slopes_are_their_formulas_in_every_kernel(cap, slopes, mask, reach, causal, monkeypatch):
+    """Explicit, by SDPA, in chunks, by flex, and where dropout acts; varlen can neither, so that others are taken."""
+    q, k, v = (t.detach() for t in make())
+    allowed = Visible(mask, causal=causal).pairs(reach, LENGTH, torch.device("cpu"))
+    allowed = torch.ones(LENGTH, LENGTH, dtype=torch.bool) if allowed is None else allowed
+    expected = by_formula(q, k, v, allowed, cap, slopes)
+    for most, dropout in itertools.product((EXPLICIT_UP_TO, 0), (0.0, 1e-9)):
+        monkeypatch.setattr(attention, "EXPLICIT_UP_TO", most)
+        seen = Visible(mask, kernel="varlen", causal=causal)
+        found = attend(q, k, v, seen, reach=reach, cap=cap, slopes=slopes, dropout=dropout)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    if mask is None:
+        found = flex(q, k, v, Visible(causal=causal), reach, cap=cap, slopes=slopes)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 4, 6, 8, 12, 16, 20])
+def test_slopes_are_those_of_bloom_and_mpt(heads):
+    """For powers of two and between them, as two models of the Transformers library were trained with."""
+    ones = torch.ones(1, 3, dtype=torch.long)
+    torch.testing.assert_close(
+        alibi_slopes(heads), modeling_bloom.build_alibi_tensor(ones, heads, torch.float32)[:, 0, 1]
+    )
+    mpt = modeling_mpt.build_mpt_alibi_tensor(heads, 2).view(heads, 2)  # biases at positions -1 and 0
+    torch.testing.assert_close(alibi_slopes(heads), -mpt[:, 0])
 
 
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["packed", "isolated"])
@@ -141,10 +255,11 @@ def test_the_row_length_decides_on_speed_only(length, reach, expected, monkeypat
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["packed", "isolated"])
 @pytest.mark.parametrize("reach", [None, 4])
-def test_flex_sees_the_same_pairs(reach, segments):
+@pytest.mark.parametrize("causal", [False, True], ids=["both sides", "causal"])
+def test_flex_sees_the_same_pairs(reach, segments, causal):
     """Its block mask is the square of pairs; forward, which is all that it does on a CPU."""
     q, k, v = (t.detach() for t in make())
-    seen = Visible(segments=segments)
+    seen = Visible(segments=segments, causal=causal)
     torch.testing.assert_close(flex(q, k, v, seen, reach), attend(q, k, v, seen, reach=reach), atol=1e-5, rtol=1e-5)
 
 
@@ -158,12 +273,13 @@ def test_flex_compiles_with_its_gradients(monkeypatch):
     monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
     torch.compiler.reset()
     graph = torch.compile(attend, backend="aot_eager", dynamic=False, fullgraph=True)
+    changes = {"cap": 3.0, "slopes": alibi_slopes(HEADS)}
     for segments in (SEGMENTS, SEGMENTS.flip(0).contiguous()):
-        seen = Visible(segments=segments, kernel="flex")
+        seen = Visible(segments=segments, kernel="flex", causal=True)
         qkv = make()
-        ours = with_gradients(lambda *t, seen=seen: graph(*t, seen, reach=4), qkv)
-        plain = Visible(segments=segments)
-        assert_equal(ours, with_gradients(lambda *t, plain=plain: attend(*t, plain, reach=4), qkv))
+        ours = with_gradients(lambda *t, seen=seen: graph(*t, seen, reach=4, **changes), qkv)
+        plain = Visible(segments=segments, causal=True)
+        assert_equal(ours, with_gradients(lambda *t, plain=plain: attend(*t, plain, reach=4, **changes), qkv))
 
 
 def test_flex_is_for_compiled_code_only(monkeypatch):
@@ -202,7 +318,8 @@ def test_rows_of_single_tokens_are_bounded_too(length):
 
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["packed", "isolated"])
 @pytest.mark.parametrize("reach", [None, 4])
-def test_varlen_is_called_with_what_its_signature_asks(reach, segments, monkeypatch):
+@pytest.mark.parametrize("causal", [False, True], ids=["both sides", "causal"])
+def test_varlen_is_called_with_what_its_signature_asks(reach, segments, causal, monkeypatch):
     """Flattened tokens [B L, H, K], bounds, the longest document and the window: a loop over them gives the answer."""
 
     def by_loops(q, k, v, starts, starts_of_keys, longest, longest_of_keys, *, window_size):
@@ -220,8 +337,9 @@ def test_varlen_is_called_with_what_its_signature_asks(reach, segments, monkeypa
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", by_loops)
     q, k, v = (t.detach() for t in make())
-    found = attend(q, k, v, Visible(segments=segments, kernel="varlen"), reach=reach)
-    torch.testing.assert_close(found, attend(q, k, v, Visible(segments=segments), reach=reach), atol=1e-5, rtol=1e-5)
+    found = attend(q, k, v, Visible(segments=segments, kernel="varlen", causal=causal), reach=reach)
+    plain = attend(q, k, v, Visible(segments=segments, causal=causal), reach=reach)
+    torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["packed", "isolated"])

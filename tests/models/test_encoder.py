@@ -7,12 +7,17 @@ from torch import nn
 from gpuday.core.errors import UsageError
 from gpuday.models.encoder import Encoder
 from gpuday.models.feedforward.gelu import Gelu
+from gpuday.models.mixers.affine import Affine
+from gpuday.models.mixers.fourier import Fourier
 from gpuday.models.mixers.softmax import Softmax
 from gpuday.models.norm import Norm
 from gpuday.models.position import sinusoids
+from gpuday.models.shapes.funnel import Funnel
 from gpuday.models.shapes.plain import Plain
+from gpuday.models.shapes.recurrent import Recurrent
 
 VOCAB, LENGTH, WIDTH = 100, 16, 32
+BIASES = {"qkv_bias": True, "mixer_bias": True, "feedforward_bias": True}
 IDS = torch.randint(0, VOCAB, (3, LENGTH), generator=torch.Generator().manual_seed(0))
 MASK = torch.arange(LENGTH) < torch.tensor([[16], [9], [3]])
 
@@ -49,7 +54,7 @@ def layernorm(x, norm):
 def test_an_encoder_equals_torchs_layers(placement, mask, make_config, scatter):
     """Embedding, scaled sinusoids, norm, two of torch's encoder layers, norm; both placements of the norms."""
     config = make_config(
-        placement=placement, position="scaled_sinusoidal", feedforward=Gelu(ratio=2.0), bias=True, norm_bias=True
+        placement=placement, position="scaled_sinusoidal", feedforward=Gelu(ratio=2.0), norm_bias=True, **BIASES
     )
     ours = scatter(Encoder(config, vocab=VOCAB, length=LENGTH))
     x = ours.embedding.weight[IDS] + ours.positions.scale * sinusoids(LENGTH, WIDTH)
@@ -156,17 +161,57 @@ def test_flex_attention_is_part_of_that_graph(make_config, scatter):
 
 
 def test_the_first_norm_can_be_left_out(make_config):
-    """In block 0, before the mixer, and there alone; a norm after the sum stays."""
+    """In block 0, before the mixer, and there alone."""
     norms = {
         (placement, first): [
             isinstance(block.mixer_norm, Norm)
             for block in Encoder(make_config(placement=placement, first_norm=first), vocab=8, length=8).stack.blocks
         ]
-        for placement in ("pre", "post")
+        for placement in ("pre", "sandwich")
         for first in (True, False)
     }
     expected = {("pre", True): [True, True], ("pre", False): [False, True]}
-    assert norms == {**expected, ("post", True): [True, True], ("post", False): [True, True]}
+    assert norms == {**expected, ("sandwich", True): [True, True], ("sandwich", False): [False, True]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"placement": "post"},
+        {"placement": "deepnorm"},
+        {"shape": Recurrent(layers=1, repeats=2)},
+        {"shape": Recurrent(layers=3, repeats=2)},
+    ],
+)
+def test_a_first_norm_that_is_no_first_norm_cannot_be_left_out(changes, make_config):
+    """A norm after the sum is none before the mixer, and a block that comes again needs it; passed once it does not."""
+    with pytest.raises(UsageError, match="first_norm=true") as caught:
+        make_config(first_norm=False, **changes)
+    assert caught.value.where == "model.first_norm"
+    make_config(first_norm=False, shape=Recurrent(layers=2, repeats=1))
+
+
+@pytest.mark.parametrize(("mixer", "what"), [(Fourier(), "mixer"), (Softmax(head_width=16), "shape")])
+def test_what_cannot_look_back_says_which_part_it_is(mixer, what, make_config):
+    """And what to choose instead."""
+    config = make_config(mixer=mixer, shape=Funnel() if what == "shape" else Plain(layers=2), position="learned")
+    with pytest.raises(UsageError, match=f"its {what}") as caught:
+        Encoder(config, vocab=8, length=8)(torch.zeros(1, 8, dtype=torch.int64), causal=True)
+    assert caught.value.where == f"model.{what}"
+    assert f"choose another {what}" in caught.value.fix
+
+
+@pytest.mark.parametrize("position", ["rotary", "alibi"])
+@pytest.mark.parametrize("mixer", [Softmax(head_width=16), Softmax(head_width=16, cap=5.0), Affine(head_width=16)])
+@pytest.mark.parametrize("dropout", [0.0, 0.1], ids=["explicit", "sdpa"])
+def test_a_row_of_nothing_but_padding_is_finite(mixer, position, dropout, make_config, scatter):
+    """It answers something, disturbs no other row and no gradient."""
+    encoder = scatter(Encoder(make_config(mixer=mixer, position=position, dropout=dropout), vocab=VOCAB, length=LENGTH))
+    encoder.train(dropout > 0)
+    out = encoder(IDS, MASK & torch.tensor([[True], [False], [True]]))
+    out[::2].sum().backward()
+    assert out.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
 
 
 @pytest.mark.parametrize("axis", ["embedding_norm", "final_norm"])
@@ -185,7 +230,7 @@ def test_all_norms_are_of_the_configs_kind(make_config):
 
 
 def test_without_biases_every_vector_is_a_norms_scale(make_config):
-    """`bias` and `norm_bias` are off by default, everywhere."""
+    """All kinds of biases are off by default, everywhere."""
     vectors = [n for n, p in Encoder(make_config(), vocab=8, length=8).named_parameters() if p.dim() < 2]
     assert vectors
     assert all(name.endswith("norm.weight") for name in vectors)
@@ -195,7 +240,7 @@ def test_the_layer_reaches_the_mixer(make_config):
     """Layer numbers decide which layers are local."""
     config = make_config(mixer=Softmax(head_width=16, window=4, global_every=3), shape=Plain(layers=5))
     blocks = Encoder(config, vocab=8, length=8).stack.blocks
-    assert [block.mixer.reach for block in blocks] == [None, 2, 2, None, 2]
+    assert [block.mixer.weights.reach for block in blocks] == [None, 2, 2, None, 2]
 
 
 def test_dropout_acts_in_training_only(make_config, scatter):
@@ -221,6 +266,28 @@ def test_hidden_states_have_the_compute_dtype_and_gradients_are_fp32(make_config
         gradients[dtype] = {n: p.grad.clone() for n, p in encoder.named_parameters()}
     for name, exact in gradients[torch.float32].items():
         assert (gradients[torch.bfloat16][name] - exact).norm() < 0.05 * exact.norm(), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"mixer": Fourier()}, "model.position"),
+        ({"mixer": Fourier(), "position": "alibi"}, "model.position"),
+        ({"mixer": Softmax(value_residual=True), "shape": Recurrent()}, "model.mixer.value_residual"),
+        ({"mixer": Softmax(value_residual=True), "shape": Funnel()}, "model.mixer.value_residual"),
+        (
+            {"mixer": Softmax(head_width=16, value_residual=True), "shape": Plain(layers=1)},
+            "model.mixer.value_residual",
+        ),
+        ({"mixer": Softmax(head_width=24)}, "model.mixer.head_width"),
+    ],
+)
+def test_what_a_mixer_cannot_do_is_refused(changes, where, make_config):
+    """Positions that act on scores where there are none, and first values where there is no one first layer."""
+    with pytest.raises(UsageError) as caught:
+        make_config(**changes)
+    assert caught.value.where == where
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize("width", [0, -2, 33])

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gpuday.core.errors import UsageError
 from gpuday.models.encoder import Encoder
 from gpuday.models.heads import Classifier, MaskedLM
 
@@ -32,6 +33,41 @@ def test_a_head_without_transform_is_the_table_alone(make_model):
     assert list(model.head.parameters()) == []
     expected = model.encoder(IDS).flatten(0, 1) @ model.encoder.embedding.weight.T
     torch.testing.assert_close(model(IDS), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_head_without_activation_is_a_bare_matrix(make_model):
+    """As in the first version of the crammed recipe: the decoder's product with one matrix more, and no norm."""
+    model = make_model(head_activation=False)
+    assert [name for name, _ in model.head.named_parameters()] == ["dense.weight"]
+    expected = model.encoder(IDS).flatten(0, 1) @ model.head.dense.weight.T @ model.encoder.embedding.weight.T
+    torch.testing.assert_close(model(IDS), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_activation_that_is_left_out_of_nothing_is_refused(make_config):
+    """Without a head transform there is none."""
+    with pytest.raises(UsageError, match="whose activation could be left out"):
+        make_config(head_transform=False, head_activation=False)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("transform", [True, False])
+def test_a_factorised_head_goes_back_to_the_tables_width(tied, transform, make_model):
+    """hidden [P, 32] to features [P, 8] to logits; the encoder goes the other way, from a normed row of 8."""
+    model = make_model(embedding_width=8, tied=tied, head_transform=transform, position="none")
+    head, encoder = model.head, model.encoder
+    x = F.layer_norm(encoder.embedding.weight[IDS], (8,), encoder.embedding_norm.weight, None, 1e-5)
+    seen = []
+    encoder.stack.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    hidden = encoder(IDS).flatten(0, 1)
+    torch.testing.assert_close(seen[0], x @ encoder.projection.weight.T)
+    features = hidden @ head.dense.weight.T
+    if transform:
+        features = F.layer_norm(F.gelu(features), (8,), head.norm.weight, None, 1e-5)
+    table = encoder.embedding.weight if tied else head.decoder
+    assert table.shape == (VOCAB, 8)
+    torch.testing.assert_close(model(IDS), features @ table.T, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.features(encoder(IDS)), features, atol=1e-4, rtol=1e-4)
+    assert model.decoder().table is table
 
 
 def test_an_untied_head_has_a_decoder_of_its_own(make_model):
@@ -122,3 +158,30 @@ def test_a_fresh_classifier_is_near_chance_and_its_dropout_acts_in_training(make
     assert not torch.equal(classifier(IDS, mask), classifier(IDS, mask))
     classifier.eval()
     assert torch.equal(classifier(IDS, mask), classifier(IDS, mask))
+
+
+def test_capped_logits_are_a_scaled_tangent(make_model):
+    """cap * tanh(z / cap), in predictions and in what the decoder says of itself."""
+    plain, capped = make_model(), make_model(logit_cap=2.0)
+    torch.testing.assert_close(capped(IDS), 2.0 * torch.tanh(plain(IDS) / 2.0), atol=1e-5, rtol=1e-5)
+    assert (plain.decoder().cap, capped.decoder().cap) == (0.0, 2.0)
+
+
+def test_the_decoder_makes_logits_of_features(make_model):
+    """Table, bias and cap, from the features of some positions."""
+    model = make_model(logit_cap=5.0, decoder_bias=True)
+    hidden, positions = model.encoder(IDS), torch.tensor([3, 20])
+    table, bias, cap = model.decoder()
+    logits = model.features(hidden, positions) @ table.T + bias
+    torch.testing.assert_close(cap * torch.tanh(logits / cap), model.predict(hidden, positions), atol=1e-5, rtol=1e-5)
+
+
+def test_a_shifted_model_answers_from_the_place_before(make_model):
+    """Also at all positions; a row's first one, which has none before it, from its own and not from another row's end."""
+    plain, shifted = make_model(), make_model()
+    shifted.shifted = True
+    before = plain(IDS).view(3, LENGTH, VOCAB)
+    torch.testing.assert_close(shifted(IDS).view(3, LENGTH, VOCAB)[:, 1:], before[:, :-1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(shifted(IDS).view(3, LENGTH, VOCAB)[:, 0], before[:, 0], atol=1e-5, rtol=1e-5)
+    positions = torch.tensor([16, 17, 47])
+    torch.testing.assert_close(shifted(IDS, positions), shifted(IDS)[positions], atol=1e-5, rtol=1e-5)

@@ -44,7 +44,32 @@ def test_rmsnorm_may_have_a_bias(x, scatter):
     assert torch.allclose(ours(x), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])
+def test_scalenorm_of_a_small_row_by_hand():
+    """[3, 4] has length 5; the factor begins at the root of the width, and eps is the least length."""
+    norm = Norm(2, kind="scalenorm", eps=1e-5, bias=False)
+    assert torch.allclose(norm(torch.tensor([3.0, 4.0])), 2**0.5 * torch.tensor([0.6, 0.8]))
+    assert [(n, p.shape, p.item()) for n, p in norm.named_parameters()] == [("weight", (), pytest.approx(2**0.5))]
+    assert norm(torch.zeros(2)).tolist() == [0.0, 0.0]
+    floored = Norm(2, kind="scalenorm", eps=0.5, bias=False)(torch.tensor([0.3, 0.0]))
+    assert torch.allclose(floored, 2**0.5 * torch.tensor([0.6, 0.0]))
+
+
+def test_a_fresh_scalenorm_is_rmsnorm(x):
+    """sqrt(D) / |x| is one over the root of the mean square."""
+    scale, rms = (Norm(32, kind=kind, eps=1e-12, bias=False)(x) for kind in ("scalenorm", "rmsnorm"))
+    torch.testing.assert_close(scale, rms)
+
+
+@pytest.mark.parametrize("kind", ["layernorm", "rmsnorm", "scalenorm"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_norm_without_scale_is_a_fresh_one(x, kind, bias):
+    """The same numbers and no parameter but the shift."""
+    bare = Norm(32, kind=kind, eps=1e-5, bias=bias, scale=False)
+    assert torch.equal(bare(x), Norm(32, kind=kind, eps=1e-5, bias=bias)(x))
+    assert [name for name, _ in bare.named_parameters()] == (["bias"] if bias else [])
+
+
+@pytest.mark.parametrize("kind", ["layernorm", "rmsnorm", "scalenorm"])
 def test_a_norm_of_bf16_is_taken_in_fp32(x, kind, scatter):
     """Only input and output are rounded: the result is the fp32 norm of the rounded input, rounded once."""
     norm = scatter(Norm(32, kind=kind, eps=1e-5, bias=True))

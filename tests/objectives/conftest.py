@@ -1,6 +1,7 @@
 """A tiny model with weights far from their initial values, and rows of tokens with specials among them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +11,16 @@ from gpuday.models.encoder import EncoderConfig
 from gpuday.models.heads import MaskedLM
 from gpuday.models.mixers.softmax import Softmax
 from gpuday.models.shapes.plain import Plain
-from gpuday.objectives import Vocabulary
+from gpuday.objectives import Change, Vocabulary
+from gpuday.train.assemble import changed
 
 LENGTH = 16
 
 
 @pytest.fixture
 def vocabulary() -> Vocabulary:
-    """100 ids, of which 0 to 6 are special and 6 is the mask."""
-    return Vocabulary(size=100, mask_id=6, special_ids=tuple(range(7)))
+    """100 ids, of which 0 to 6 are special, 6 is the mask, and those from 60 on continue a word."""
+    return Vocabulary(size=100, mask_id=6, special_ids=tuple(range(7)), continues=tuple(range(60, 100)))
 
 
 @pytest.fixture
@@ -31,10 +33,11 @@ def rows() -> np.ndarray:
 
 @pytest.fixture
 def make_model() -> Callable[[], MaskedLM]:
-    """Two layers of width 32, always with the same scattered weights."""
+    """Two layers of width 32, or so changed, always with the same scattered weights; further axes for all of them."""
 
-    def make() -> MaskedLM:
-        config = EncoderConfig(width=32, shape=Plain(layers=2), mixer=Softmax(head_width=16))
+    def make(change: Change | None = None, /, **axes: Any) -> MaskedLM:
+        config = EncoderConfig(width=32, shape=Plain(layers=2), mixer=Softmax(head_width=16), **axes)
+        config = changed(config, change)
         model = MaskedLM(config, vocab=100, length=LENGTH)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():

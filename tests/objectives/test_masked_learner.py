@@ -15,7 +15,7 @@ def make_inputs(rows, vocabulary):
 
     def make(start=0, stop=32):
         made = Mlm(rate=0.25, masked=0.8, random=0.1).inputs(
-            rows[start:stop], KEYS[start:stop], seed=0, epoch=0, multiplier=1.0, vocabulary=vocabulary
+            rows[start:stop], KEYS[start:stop], seed=0, epoch=0, multiplier=1.0, kind="masked", vocabulary=vocabulary
         )
         made["weights"] /= 32 * 4
         return {name: torch.from_numpy(array) for name, array in made.items()}
@@ -27,7 +27,7 @@ def gradients(learner, batches, dtype):
     learner.model.encoder.dtype = dtype
     learner.zero_grad()
     for inputs in batches:
-        learner(inputs).backward()
+        learner(inputs, "masked").backward()
     return {name: p.grad.clone() for name, p in learner.named_parameters()}
 
 
@@ -38,7 +38,7 @@ def test_a_prediction_of_weight_zero_has_no_influence(make_inputs, make_model):
     other = {**inputs, "labels": torch.where(inputs["weights"] > 0, inputs["labels"], 42)}
     first, second = (gradients(learner, [batch], torch.float32) for batch in (inputs, other))
     assert all(torch.equal(gradient, second[name]) for name, gradient in first.items())
-    assert torch.equal(learner(inputs), learner(other))
+    assert torch.equal(learner(inputs, "masked"), learner(other, "masked"))
 
 
 def test_the_learners_loss_is_the_models_at_the_chosen_positions(make_inputs, make_model):
@@ -47,7 +47,7 @@ def test_the_learners_loss_is_the_models_at_the_chosen_positions(make_inputs, ma
     logits = model(inputs["ids"]).double()[inputs["positions"]]
     picked = logits.log_softmax(1).gather(1, inputs["labels"][:, None])[:, 0]
     expected = -(inputs["weights"].double() * picked).sum()
-    assert MaskedLearner(model)(inputs).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert MaskedLearner(model)(inputs, "masked").item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_learner_is_built_around_one_freshly_made_model(make_model):
@@ -87,8 +87,8 @@ def test_segments_reach_the_encoder(make_inputs, make_model):
     learner, inputs = Mlm().build(make_model), make_inputs()
     whole = torch.zeros_like(inputs["ids"], dtype=torch.int32)
     halves = (torch.arange(whole.shape[1]) >= whole.shape[1] // 2).int().expand_as(whole)
-    torch.testing.assert_close(learner(inputs | {"segments": whole}), learner(inputs))
-    assert abs(learner(inputs | {"segments": halves}) - learner(inputs)) > 1e-3
+    torch.testing.assert_close(learner(inputs | {"segments": whole}, "masked"), learner(inputs, "masked"))
+    assert abs(learner(inputs | {"segments": halves}, "masked") - learner(inputs, "masked")) > 1e-3
 
 
 def test_trunk_head_and_loss_compile_apart(make_inputs, make_model, monkeypatch):
@@ -110,8 +110,8 @@ def test_trunk_head_and_loss_compile_apart(make_inputs, make_model, monkeypatch)
 
     monkeypatch.setattr(torch, "compile", compile_)
     learner, inputs = Mlm().build(make_model), make_inputs()
-    expected = learner(inputs)
+    expected = learner(inputs, "masked")
     learner.compile(dynamic=False, fullgraph=True)
-    assert torch.equal(learner(inputs), expected)
+    assert torch.equal(learner(inputs, "masked"), expected)
     assert compiled == [{"dynamic": False, "fullgraph": True}] * 3
     assert called == [1, 2, 3]

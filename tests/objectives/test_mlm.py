@@ -15,7 +15,9 @@ KEYS = np.arange(1000, dtype=np.uint64)
 
 def draw(objective, rows, keys=None, *, seed=1, epoch=0, multiplier=1.0, vocabulary=ENDLESS):
     keys = KEYS[: len(rows)] if keys is None else keys
-    return objective.inputs(rows, keys, seed=seed, epoch=epoch, multiplier=multiplier, vocabulary=vocabulary)
+    return objective.inputs(
+        rows, keys, seed=seed, epoch=epoch, multiplier=multiplier, kind="masked", vocabulary=vocabulary
+    )
 
 
 def tokens(count, length, seed=0):
@@ -47,8 +49,8 @@ def assert_uniform(counts, trials, chosen):
 )
 def test_the_number_of_predictions_follows_the_rate(length, rate, multiplier, expected):
     """Rounded to whole positions, at least one and at most all."""
-    assert Mlm(rate=rate).predicted(length, multiplier) == expected
-    assert Mlm(rate=rate).predicted(length, 100.0) == length
+    assert Mlm(rate=rate).predicted(length, multiplier, "masked") == expected
+    assert Mlm(rate=rate).predicted(length, 100.0, "masked") == length
 
 
 @pytest.mark.parametrize(("rate", "multiplier", "count"), [(0.25, 1.0, 32), (0.25, 0.5, 16), (0.01, 1.0, 1)])
@@ -178,7 +180,7 @@ def test_ordinary_positions_stay_equally_likely_beside_specials():
     role = np.concatenate([roles(rows, draw(objective, rows, epoch=epoch)) > 0 for epoch in range(4)])
     counts = role.sum(0)
     assert counts[[0, 20]].tolist() == [0, 0]
-    assert_uniform(np.delete(counts, [0, 20]), 4000, objective.predicted(34, 1.0))
+    assert_uniform(np.delete(counts, [0, 20]), 4000, objective.predicted(34, 1.0, "masked"))
 
 
 def test_specials_fill_up_a_row_that_has_too_few_others(vocabulary):
@@ -203,3 +205,36 @@ def test_shares_that_are_no_parts_of_a_whole_are_refused(masked, random):
     with pytest.raises(UsageError, match="no shares of a whole"):
         Mlm(masked=masked, random=random)
     assert Mlm(masked=0.9, random=0.1).masked == 0.9
+
+
+def test_tokens_left_out_shorten_every_row_by_the_same_number():
+    """Half of those that are not predicted; what stays keeps its order, and predictions find their places."""
+    rows, whole, dropping = tokens(200, 32), Mlm(rate=0.25), Mlm(rate=0.25, token_drop=0.5)
+    plain, made = draw(whole, rows), draw(dropping, rows)
+    assert made["ids"].shape == (200, 32 - 12) == (200, dropping.shown(32, 8))
+    assert np.array_equal(made["ids"], np.take_along_axis(plain["ids"], made["columns"], 1))
+    assert (np.diff(made["columns"], axis=1) > 0).all()
+    assert np.array_equal(made["labels"], plain["labels"])
+    columns = made["columns"].reshape(-1)[made["positions"]]
+    assert np.array_equal(columns, plain["positions"] % 32)
+    assert np.array_equal(made["positions"] // 20, plain["positions"] // 32)
+
+
+def test_without_left_out_tokens_nothing_is_said_of_columns():
+    """The arrays are those that there were before the axis."""
+    assert set(draw(Mlm(), tokens(2, 32))) == {"ids", "positions", "labels", "weights"}
+
+
+@pytest.mark.parametrize("unit", ["word", "span"])
+def test_words_and_spans_keep_the_exact_shares(unit):
+    """As many predictions and roles in every row as single tokens have: no rounding word by word."""
+    vocabulary = Vocabulary(size=1 << 24, mask_id=6, special_ids=tuple(range(7)), continues=tuple(range(500, 1000)))
+    rows = tokens(300, 127)
+    role = roles(rows, draw(Mlm(rate=0.25, masked=0.8, random=0.1, unit=unit), rows, vocabulary=vocabulary))
+    assert [np.unique((role == r).sum(1)).tolist() for r in (1, 2, 3)] == [[26], [3], [3]]
+
+
+def test_a_share_that_leaves_nothing_is_refused():
+    """With the axis' name."""
+    with pytest.raises(UsageError, match="token_drop is 1"):
+        Mlm(token_drop=1.0)

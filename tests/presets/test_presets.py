@@ -10,18 +10,24 @@ from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError
 from gpuday.export.hf import choose
 from gpuday.models.feedforward.geglu import Geglu
+from gpuday.models.feedforward.gelu import Gelu
 from gpuday.models.heads import MaskedLM
 from gpuday.models.mixers.softmax import Softmax
 from gpuday.models.shapes.plain import Plain
+from gpuday.objectives.mlm import Mlm
 from gpuday.optim.adamw import Adamw
 from gpuday.optim.muon import Muon
-from gpuday.presets.sizes import AUTO, SIZES, auto_size, find_size, is_short
+from gpuday.presets.sizes import AUTO, LADDER, OUTLINES, SIZES, Size, auto_size, find_size, is_short
 from gpuday.schedules.triangle import Triangle
 
 TEN_MINUTES, DAY = Budget.parse("10m"), Budget.parse("24h")
 every_preset = pytest.mark.parametrize("name", presets.names())
-every_size = pytest.mark.parametrize("size", list(SIZES))
-every_budget = pytest.mark.parametrize("budget", [TEN_MINUTES, DAY], ids=["10m", "24h"])
+# Outlines are of use to a day; their 48 layers take their time to build.
+every_recipe = pytest.mark.parametrize(
+    ("size", "budget"),
+    [(size, DAY) for size in SIZES] + [(size, TEN_MINUTES) for size in LADDER],
+    ids=[f"{size}-24h" for size in SIZES] + [f"{size}-10m" for size in LADDER],
+)
 
 
 def on_meta(recipe, vocab=0):
@@ -34,8 +40,7 @@ def parameters(model):
     return sum(p.numel() for p in model.parameters())
 
 
-@every_budget
-@every_size
+@every_recipe
 @every_preset
 def test_every_preset_builds_at_every_size_and_budget(name, size, budget):
     """A forward pass over two full rows gives logits over the whole vocabulary."""
@@ -46,8 +51,7 @@ def test_every_preset_builds_at_every_size_and_budget(name, size, budget):
     assert tuple(logits.shape) == (2 * recipe.data.length, recipe.data.vocab)
 
 
-@every_budget
-@every_size
+@every_recipe
 @every_preset
 def test_a_recipe_says_where_it_is_from(name, size, budget):
     """Preset, size and budget as given; vocabulary and width as the table of sizes has them."""
@@ -124,9 +128,56 @@ def test_the_bert_base_agrees_with_transformers():
     assert parameters(ours) == parameters(theirs) - 2 * 768
 
 
+def test_the_first_crammed_base_is_the_second_with_one_matrix_more():
+    """120,179,713: the 119,589,889 of the second version and 768 times 768 between hidden state and decoder."""
+    model = on_meta(presets.find("crammed_v1")("base", DAY))
+    assert parameters(model) == 119_589_889 + 768 * 768 == 120_179_713
+    assert {name: tuple(p.shape) for name, p in model.head.named_parameters()} == {"dense.weight": (768, 768)}
+
+
+def test_the_first_crammed_base_is_the_papers_recipe():
+    """Numbers of `bert-o3`: the others are the second version's."""
+    recipe, second = presets.find("crammed_v1")("base", DAY), presets.find("crammed")("base", DAY)
+    assert recipe.optimizer == Adamw(lr=1e-3, beta1=0.9, beta2=0.98, eps=1e-6, weight_decay=0.01)
+    assert recipe.objective == Mlm(rate=0.15, masked=0.8, random=0.1)
+    assert (recipe.rate, recipe.train, recipe.data) == (Triangle(), second.train, second.data)
+    assert recipe.batch.full_rows(expected_tokens=600_000 * 128 * 128, length=128) == 4096
+    rows = [recipe.batch.rows_at(f, full_rows=4096, length=128) for f in (0.0, 0.25, 0.5, 1.0)]
+    assert rows == [32, 2048, 4096, 4096]
+
+
+def test_the_izsak_large_has_the_papers_shape():
+    """337,083,392, summed by hand."""
+    recipe = presets.find("izsak")("large", DAY)
+    block = 4 * (1024 * 1024 + 1024) + 1024 * 4096 + 4096 + 4096 * 1024 + 1024 + 4 * 1024
+    ends = 128 * 1024 + 2 * 1024 + 2 * 1024 + 1024 * 1024 + 1024 + 2 * 1024
+    assert parameters(on_meta(recipe)) == 24 * block + ends + 32768 * 1024 + 32768 == 337_083_392
+
+
+def test_the_izsak_large_agrees_with_transformers():
+    """Their BERT-large of 128 positions has a table of token types in place of the last norm, of the same size."""
+    transformers = pytest.importorskip("transformers")
+    shape = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    with torch.device("meta"):
+        theirs = transformers.BertForMaskedLM(transformers.BertConfig(**shape, max_position_embeddings=128))
+    ours = on_meta(presets.find("izsak")("large", DAY), vocab=30522)
+    assert parameters(ours) == parameters(theirs) - 2 * 1024 + 2 * 1024
+
+
+def test_the_izsak_large_is_the_papers_recipe():
+    """Numbers of `crammed-large-izsak` and `bert-izsak`; the rate rises over 6 per cent of the clock and then falls."""
+    recipe = presets.find("izsak")("large", DAY)
+    assert recipe.optimizer == Adamw(lr=2e-3, beta1=0.9, beta2=0.98, eps=1e-6, weight_decay=0.01)
+    assert [recipe.rate(f) for f in (0.03, 0.06, 0.53, 1.0)] == pytest.approx([0.5, 1.0, 0.5, 0.0])
+    assert (recipe.model.mixer, recipe.model.feedforward) == (Softmax(head_width=64), Gelu(ratio=4.0))
+    assert (recipe.model.norm_eps, recipe.model.placement, recipe.model.position) == (1e-6, "pre", "learned")
+    assert (recipe.train.dropout, recipe.model.dropout, recipe.train.clip) == (True, 0.1, 0.0)
+    assert recipe.batch.full_rows(expected_tokens=1.2e10, length=128) == 4096
+    assert presets.find("izsak")("base", DAY).model.shape == Plain(layers=12)
+
+
 @pytest.mark.parametrize(("name", "kind"), [("modern", "modernbert"), ("bert", "bert")])
-@every_size
-@every_budget
+@every_recipe
 def test_modern_and_bert_export_to_a_native_class(name, kind, size, budget):
     """No axis of theirs lies outside what the class can say, at any size and length."""
     native, _ = choose(presets.find(name)(size, budget).model)
@@ -146,19 +197,27 @@ def test_modern_at_base_has_the_depth_of_its_class():
 def test_modern_masks_less_and_less():
     """From 40 per cent to 20, everything masked."""
     recipe = presets.find("modern")("nano", TEN_MINUTES)
-    assert [recipe.objective.predicted(128, recipe.mask_rate(f)) for f in (0.0, 0.5, 1.0)] == [51, 38, 26]
+    assert [recipe.objective.predicted(128, recipe.mask_rate(f), "masked") for f in (0.0, 0.5, 1.0)] == [51, 38, 26]
     assert (recipe.objective.masked, recipe.objective.random) == (1.0, 0.0)
 
 
 def test_all_presets_are_found_and_sizes_is_none_of_them():
     """The modules of the folder, but for the table of sizes."""
-    assert {"bert", "crammed", "modern"} <= set(presets.names())
+    assert {"bert", "crammed", "crammed_v1", "izsak", "modern"} <= set(presets.names())
     assert "sizes" not in presets.names()
     for name in presets.names():
         assert presets.find(name).__name__ == name
 
 
-@pytest.mark.parametrize(("word", "match"), [("moderm", "modern"), ("cramed", "crammed"), ("BERT", "bert")])
+def test_a_preset_is_found_with_a_hyphen_too():
+    """As the paper's names are written; the recipe has the one name, so that both are one run."""
+    assert presets.find("crammed-v1") is presets.find("crammed_v1")
+    assert presets.find("crammed-v1")("nano", DAY).preset == "crammed_v1"
+
+
+@pytest.mark.parametrize(
+    ("word", "match"), [("moderm", "modern"), ("cramed", "crammed"), ("BERT", "bert"), ("crammed-v", "crammed_v1")]
+)
 def test_an_unknown_preset_is_refused_with_the_nearest_match(word, match):
     """Or, where none is near, with the list of all."""
     with pytest.raises(UsageError, match="no preset is called") as caught:
@@ -180,12 +239,24 @@ def test_an_unknown_size_is_refused_with_the_nearest_match(name, word, match):
 
 
 def test_sizes_grow():
-    """Each has no fewer layers, no narrower stream, no smaller vocabulary and more parameters than the one before."""
-    table = list(SIZES.values())
+    """On the ladder each has no fewer layers, no narrower stream, no smaller vocabulary and more parameters."""
+    table = list(LADDER.values())
     assert all(a.layers <= b.layers and a.width <= b.width and a.vocab <= b.vocab for a, b in itertools.pairwise(table))
     for name in presets.names():
-        counts = [parameters(on_meta(presets.find(name)(size, DAY))) for size in SIZES]
+        counts = [parameters(on_meta(presets.find(name)(size, DAY))) for size in LADDER]
         assert counts == sorted(set(counts)), name
+
+
+def test_the_papers_outlines_stand_beside_the_ladder():
+    """Deep and narrow to shallow and wide, with heads of 64 in each, and `auto` takes none of them."""
+    assert OUTLINES == {
+        "bamboo": Size(layers=48, width=384, vocab=32768),
+        "deep": Size(layers=24, width=512, vocab=32768),
+        "wide": Size(layers=8, width=1088, vocab=32768),
+    }
+    assert list(SIZES) == [*LADDER, *OUTLINES]
+    assert not set(OUTLINES) & {size for steps in AUTO.values() for _, size in steps}
+    assert find_size("bamboo").width // 64 == 6
 
 
 @pytest.mark.parametrize(

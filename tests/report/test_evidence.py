@@ -42,6 +42,7 @@ def test_a_sample_with_parts_missing_is_shown_with_what_it_has(
     ("section", "expected"),
     [
         ({"kind": "modernbert", "parity_max_abs": 3.1e-6}, "Exported as modernbert; its logits differ from the trained model's by at most 3.1e-06."),
+        ({"kind": "bert", "parity_max_abs": 2e-6, "reason": "the encoder alone"}, "Exported as bert; its hidden states differ from the trained model's by at most 2e-06. the encoder alone"),
         ({"kind": "modernbert"}, "Exported as modernbert. Parity with the trained model was not measured."),
         ({"kind": None, "reason": "no native class holds funnel"}, "Not exported: no native class holds funnel"),
         ({}, "Not exported yet."),

@@ -31,3 +31,10 @@ def test_knobs_that_are_no_shares_are_refused(knobs):
     """With the name of the knob."""
     with pytest.raises(UsageError, match=f"{next(iter(knobs))} is"):
         Cosine(**knobs)
+
+
+def test_a_cosine_may_rise():
+    """Backwards through the same half cosine, from its end to 1, from where a cool-down leads back."""
+    assert [Cosine(warmup=0.0, rising=True, end=0.2)(f) for f in (0.0, 0.5, 1.0)] == pytest.approx([0.2, 0.6, 1.0])
+    cooled = [Cosine(warmup=0.0, rising=True, cooldown=0.5)(f) for f in (0.25, 0.5, 0.75, 1.0)]
+    assert cooled == pytest.approx([0.1464466, 0.5, 0.25, 0.0])

@@ -30,3 +30,15 @@ def test_an_until_that_is_no_share_is_refused(until):
     """With the name of the knob."""
     with pytest.raises(UsageError, match="until is"):
         Ramp(until=until)
+
+
+def test_a_ramp_may_cool_down():
+    """To zero, from wherever its line is."""
+    assert [Ramp(cooldown=0.25)(f) for f in (0.5, 0.75, 0.875, 1.0)] == pytest.approx([0.5, 0.75, 0.375, 0.0])
+
+
+@pytest.mark.parametrize("knobs", [{"start": -0.1}, {"end": -0.1}])
+def test_a_multiplier_below_zero_is_refused(knobs):
+    """It would be cut off at zero, and the line would bend."""
+    with pytest.raises(UsageError, match=f"{next(iter(knobs))} is"):
+        Ramp(**knobs)

@@ -44,3 +44,16 @@ def test_knobs_that_are_no_shares_are_refused(knobs):
     """With the name of the knob."""
     with pytest.raises(UsageError, match=f"{next(iter(knobs))} is"):
         Trapezoid(**knobs)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [("linear", 0.75), ("sqrt", 0.5), ("cosine", 0.8535534)])
+def test_ways_down_differ_at_a_quarter_of_the_cooldown(shape, expected):
+    """A tenth of 0.4 gone: 1 - 1/4, 1 - sqrt(1/4), (1 + cos(pi/4)) / 2; all end at zero."""
+    rate = Trapezoid(warmup=0.1, cooldown=0.4, cooldown_shape=shape)
+    assert [rate(0.6), rate(0.7), rate(1.0)] == pytest.approx([1.0, expected, 0.0])
+
+
+def test_an_end_without_a_cooldown_is_refused():
+    """Nothing would lead to it."""
+    with pytest.raises(UsageError, match=r"end is 0.2 and nothing leads to it"):
+        Trapezoid(cooldown=0.0, end=0.2)

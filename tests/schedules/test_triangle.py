@@ -33,3 +33,18 @@ def test_knobs_that_are_no_shares_are_refused(knobs):
     """With the name of the knob."""
     with pytest.raises(UsageError, match=f"{next(iter(knobs))} is"):
         Triangle(**knobs)
+
+
+def test_a_triangle_has_phases_too():
+    """A fifth up to the start, the triangle in what is left, and a straight line from 0.9 to a tenth."""
+    rate = Triangle(start=0.5, peak=0.5, warmup=0.2, cooldown=0.3, end=0.1)
+    assert [rate(f) for f in (0.1, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 0.1])
+    top = 0.1 + 0.9 * 0.75  # a quarter of the way down, at 0.7
+    assert [rate(0.7), rate(0.85)] == pytest.approx([top, (top + 0.1) / 2])
+
+
+def test_an_end_behind_a_peak_at_the_deadline_is_refused():
+    """There is no time to come down to it in, unless a cool-down makes some."""
+    with pytest.raises(UsageError, match="nothing leads to it"):
+        Triangle(peak=1.0, end=0.3)
+    assert Triangle(peak=1.0, end=0.3, cooldown=0.5)(1.0) == 0.3

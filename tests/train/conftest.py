@@ -24,8 +24,8 @@ from gpuday.train.loop import train
 from gpuday.train.progress import Progress
 
 CHANGES: dict[str, Any] = {
-    "model.width": 32,
     "model.mixer.head_width": 16,
+    "model.width": 32,
     "model.shape.layers": 2,
     "data.corpus": ["synthetic:20000"],
     "data.vocab": 512,

@@ -21,6 +21,7 @@ from gpuday.train.batches import Batches
 
 MakeBatches = Callable[..., Batches]
 LENGTH = 32
+PEAK: dict[str, Any] = {"multiplier": 1.0, "kind": "masked"}
 
 
 class FewRows:
@@ -40,7 +41,9 @@ class FewRows:
 def whole(batches: Batches, position: int, rows: int, microbatch: int, multiplier: float = 1.0) -> dict[str, Tensor]:
     """A step's inputs without its padding, positions counted from the step's first row."""
     pieces: dict[str, list[Tensor]] = {}
-    for i, inputs in enumerate(batches.step(position, rows, multiplier=multiplier, microbatch=microbatch)):
+    for i, inputs in enumerate(
+        batches.step(position, rows, multiplier=multiplier, kind="masked", microbatch=microbatch)
+    ):
         assert inputs["ids"].shape == (microbatch, LENGTH)
         real = min(microbatch, rows - i * microbatch)
         counted = inputs["weights"] > 0
@@ -150,7 +153,10 @@ def test_the_weights_of_a_step_add_up_to_one(
 ) -> None:
     """Equal for all predicted positions, zero for padding, and the same shape for every micro-batch."""
     batches = make_batches()
-    weights = [inputs["weights"] for inputs in batches.step(7, rows, multiplier=multiplier, microbatch=microbatch)]
+    weights = [
+        inputs["weights"]
+        for inputs in batches.step(7, rows, multiplier=multiplier, kind="masked", microbatch=microbatch)
+    ]
     assert len({w.shape for w in weights}) == 1
     joined = torch.cat(weights).double()
     predicted = round(0.4 * multiplier * LENGTH)
@@ -169,8 +175,8 @@ def test_padded_rows_change_neither_loss_nor_gradient(
         batches = make_batches(objective=objective)
         learner.zero_grad()
         total = 0.0
-        for inputs in batches.step(100, 5, multiplier=1.0, microbatch=microbatch):
-            loss = learner(inputs)
+        for inputs in batches.step(100, 5, **PEAK, microbatch=microbatch):
+            loss = learner(inputs, "masked")
             loss.backward()
             total += loss.item()
         gradient = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
@@ -182,23 +188,23 @@ def test_padded_rows_change_neither_loss_nor_gradient(
 
 def test_padding_weighs_nothing_where_a_row_has_one_predicted_position(make_batches: MakeBatches) -> None:
     """Short rows at a low rate: as many positions as rows, and still three of five weights are zero."""
-    (inputs,) = make_batches().step(0, 2, multiplier=0.1, microbatch=5)
+    (inputs,) = make_batches().step(0, 2, multiplier=0.1, kind="masked", microbatch=5)
     assert inputs["weights"].tolist() == [0.5, 0.5, 0, 0, 0]
     assert (inputs["positions"] // LENGTH).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_padding_is_inert_whatever_stands_in_it(make_batches: MakeBatches, learner: Learner) -> None:
     """The weights alone decide: other tokens in the padded rows leave the loss as it is, to the bit."""
-    (inputs,) = make_batches().step(0, 2, multiplier=1.0, microbatch=4)
-    before = learner(inputs)
+    (inputs,) = make_batches().step(0, 2, **PEAK, microbatch=4)
+    before = learner(inputs, "masked")
     inputs["ids"][2:] = 300
-    assert torch.equal(learner(inputs), before)
+    assert torch.equal(learner(inputs, "masked"), before)
 
 
 def test_the_loss_of_a_step_is_the_mean_over_its_predicted_tokens(make_batches: MakeBatches, learner: Learner) -> None:
     """Against torch's own cross-entropy over the whole step at once."""
     batches = make_batches()
-    total = sum(learner(inputs).item() for inputs in batches.step(0, 6, multiplier=1.0, microbatch=4))
+    total = sum(learner(inputs, "masked").item() for inputs in batches.step(0, 6, **PEAK, microbatch=4))
     step = whole(batches, 0, 6, 6)
     with torch.no_grad():
         logits = learner.model(step["ids"], step["positions"])
@@ -214,7 +220,7 @@ def test_a_fault_in_the_worker_reaches_the_loop(make_batches: MakeBatches, data:
             raise OSError(5, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output"):
-        list(make_batches(store=Torn(data, 11)).step(0, 4, multiplier=1.0, microbatch=2))
+        list(make_batches(store=Torn(data, 11)).step(0, 4, **PEAK, microbatch=2))
 
 
 def test_the_next_micro_batch_is_made_while_the_present_one_is_used(
@@ -231,7 +237,7 @@ def test_the_next_micro_batch_is_made_while_the_present_one_is_used(
                 second.set()
             return super().rows(indices)
 
-    step = make_batches(store=Watched(data, 11)).step(0, 8, multiplier=1.0, microbatch=2)
+    step = make_batches(store=Watched(data, 11)).step(0, 8, **PEAK, microbatch=2)
     next(step)
     assert second.wait(5)
     assert len(threads) == 2
@@ -252,10 +258,10 @@ def test_a_step_begins_with_what_was_made_during_the_one_before(make_batches: Ma
             return super().rows(indices)
 
     batches = make_batches(store=Watched(data, 11))
-    assert len(list(batches.step(0, 4, multiplier=1.0, microbatch=2))) == 2
+    assert len(list(batches.step(0, 4, **PEAK, microbatch=2))) == 2
     assert next_step.wait(5)
-    first = next(batches.step(4, 4, multiplier=1.0, microbatch=2))
-    wanted = next(make_batches(store=FewRows(data, 11)).step(4, 4, multiplier=1.0, microbatch=2))
+    first = next(batches.step(4, 4, **PEAK, microbatch=2))
+    wanted = next(make_batches(store=FewRows(data, 11)).step(4, 4, **PEAK, microbatch=2))
     assert all(torch.equal(first[name], wanted[name]) for name in wanted)
     batches.close()
     assert read in ([2] * 3, [2] * 4)  # three of the two steps, and the fourth where the worker was quick
@@ -285,7 +291,7 @@ def test_what_is_made_ahead_is_to_the_bit_what_is_made_on_demand(
     along, position = make_batches(**options), 0
     for rows, multiplier, microbatch in STEPS:
         ahead, fresh = (
-            list(b.step(position, rows, multiplier=multiplier, microbatch=microbatch))
+            list(b.step(position, rows, multiplier=multiplier, kind="masked", microbatch=microbatch))
             for b in (along, make_batches(**options))
         )
         assert len(ahead) == len(fresh)
@@ -298,9 +304,9 @@ def test_what_is_made_ahead_is_to_the_bit_what_is_made_on_demand(
 def test_a_step_that_is_asked_for_again_is_the_same(make_batches: MakeBatches) -> None:
     """As an optimizer does that looks at a second point, and a step that ran out of memory half-way."""
     batches = make_batches()
-    first = list(batches.step(0, 8, multiplier=1.0, microbatch=4))
-    next(batches.step(0, 8, multiplier=1.0, microbatch=4))
-    again = list(batches.step(0, 8, multiplier=1.0, microbatch=4))
+    first = list(batches.step(0, 8, **PEAK, microbatch=4))
+    next(batches.step(0, 8, **PEAK, microbatch=4))
+    again = list(batches.step(0, 8, **PEAK, microbatch=4))
     assert all(torch.equal(a[k], b[k]) for a, b in zip(first, again, strict=True) for k in a)
 
 
@@ -310,9 +316,9 @@ def test_the_ranks_together_read_what_one_reads_alone(
     make_batches: MakeBatches, rows: int, microbatch: int, ranks: int
 ) -> None:
     """The very micro-batches of a rank alone, each dealt to one rank, in turn; who gets none weighs nothing."""
-    alone = list(make_batches().step(40, rows, multiplier=1.0, microbatch=microbatch))
+    alone = list(make_batches().step(40, rows, **PEAK, microbatch=microbatch))
     for rank in range(ranks):
-        share = list(make_batches(rank=rank, ranks=ranks).step(40, rows, multiplier=1.0, microbatch=microbatch))
+        share = list(make_batches(rank=rank, ranks=ranks).step(40, rows, **PEAK, microbatch=microbatch))
         wanted = alone[rank::ranks]
         if not wanted:
             (idle,) = share
@@ -332,7 +338,7 @@ def test_no_rank_computes_longer_than_an_even_cut_of_the_rows_would_take(
     most = 0
     for rank in range(ranks):
         batches = loader(data, tiny, vocabulary, rank=rank, ranks=ranks)
-        most = max(most, len(batches._cut(0, rows, 1.0, microbatch)))
+        most = max(most, len(batches._cut(0, rows, microbatch, 1.0, "masked", LENGTH)))
         batches.close()
     assert most == math.ceil(math.ceil(rows / ranks) / microbatch)
 
@@ -361,13 +367,12 @@ def test_the_time_that_the_loop_waits_is_counted(make_batches: MakeBatches, data
             return super().rows(indices)
 
     batches = make_batches(store=Slow(data, 11))
-    step = batches.step(0, 4, multiplier=1.0, microbatch=2)
+    step = batches.step(0, 4, **PEAK, microbatch=2)
     next(step)
     assert 0.05 <= batches.waited_seconds < 1.0
     release.set()
-    before, ahead = batches.waited_seconds, batches._ahead
-    assert ahead is not None
-    ahead[1].result()
+    before, (ahead,) = batches.waited_seconds, batches._ahead.values()
+    ahead.result()
     next(step)
     assert batches.waited_seconds - before < 0.05
 
@@ -377,18 +382,18 @@ def test_isolated_rows_come_with_their_segments(make_batches: MakeBatches, data:
     """Row for row those of the store, over the end of an epoch and into padding; otherwise none come."""
     batches = make_batches(isolate=True)
     start = len(data.train) - 3
-    found = torch.cat([inputs["segments"] for inputs in batches.step(start, 7, multiplier=1.0, microbatch=microbatch)])
+    found = torch.cat([inputs["segments"] for inputs in batches.step(start, 7, **PEAK, microbatch=microbatch)])
     rows = np.concatenate([part.rows for part in batches.row_indices(start, 7)])
     assert len(found) == -(-7 // microbatch) * microbatch
     assert found[:7].tolist() == data.train.segments(rows).tolist()
-    assert all("segments" not in inputs for inputs in make_batches().step(0, 4, multiplier=1.0, microbatch=4))
+    assert all("segments" not in inputs for inputs in make_batches().step(0, 4, **PEAK, microbatch=4))
 
 
 def test_closing_ends_the_worker(make_batches: MakeBatches) -> None:
     """No thread stays behind a run."""
     before = threading.active_count()
     batches = make_batches()
-    list(batches.step(0, 2, multiplier=1.0, microbatch=2))
+    list(batches.step(0, 2, **PEAK, microbatch=2))
     assert threading.active_count() == before + 1
     batches.close()
     assert threading.active_count() == before

@@ -10,11 +10,11 @@ import pytest
 
 from gpuday.core.clock import LOST
 from gpuday.core.errors import Interrupted
-from gpuday.core.journal import Checkpoint, Note, Step, surviving
+from gpuday.core.journal import Checkpoint, Note, Step
 from gpuday.core.rundir import RunDir, read_json, write_json
 from gpuday.recipe import Recipe
-from gpuday.train import checkpoint, signals
-from gpuday.train.checkpoint import Saved
+from gpuday.train import signals
+from trained_run import newest, rows
 
 TrainRun = Callable[..., Any]
 MakeRecipe = Callable[..., Recipe]
@@ -33,16 +33,6 @@ class Ticking:
         if threading.current_thread() is self.thread:
             self.seconds += self.tick
         return self.seconds
-
-
-def newest(run: RunDir) -> Saved:
-    saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
-    assert saved is not None
-    return saved
-
-
-def rows(run: RunDir, kind: type) -> list[Any]:
-    return [row for row in surviving(run.journal) if isinstance(row, kind)]
 
 
 def test_a_wall_clock_run_ends_with_its_budget(train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir) -> None:

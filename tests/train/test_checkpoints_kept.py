@@ -76,6 +76,25 @@ def test_one_that_the_disk_fails_to_read_is_passed_over_and_keeps_its_name(
     assert names(tmp_path) == before
 
 
+@pytest.mark.parametrize(("older", "told"), [(3, "4 steps are made again"), (6, "1 step is made again"), (None, "")])
+def test_a_word_of_damage_says_how_many_steps_are_made_again(tmp_path: Path, older: int | None, told: str) -> None:
+    """From the one before to the one that is gone; where there is none before, nothing can be said."""
+    for step in [7] if older is None else [older, 7]:
+        save(tmp_path, step)
+    (tmp_path / "step-00000007" / "state.json").write_text("")
+    saved, (warning,) = load(tmp_path)
+    assert (None if saved is None else step_of(saved)) == older
+    assert warning.endswith(f"trying the one before, after which {told}" if told else "trying the one before")
+
+
+def test_nothing_is_said_of_steps_where_the_one_before_is_of_a_larger_step(tmp_path: Path) -> None:
+    """The run had gone back: the older branch is the one before, and was further on."""
+    save_on(tmp_path, 9)
+    save_on(tmp_path, 4, branch=1)
+    (tmp_path / "step-00000004" / "model.safetensors").write_text("")
+    assert load(tmp_path)[1][0].endswith("trying the one before")
+
+
 def save_on(root: Path, step: int, *, branch: int = 0, sound: bool = True) -> Path:
     state = {"progress": {"step": step, "branch": branch}, "sound": sound}
     return checkpoint.save(root, step, model={}, optimizer={}, state=state)

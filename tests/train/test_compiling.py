@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from gpuday.core.errors import EnvironmentFault
+from gpuday.models.mixers.hybrid import Hybrid
 from gpuday.models.shapes.plain import Plain
 from gpuday.objectives import Vocabulary
 from gpuday.recipe import Recipe
@@ -248,6 +250,24 @@ def test_the_trial_times_at_most_four_blocks(
     found = compiling._few_blocks(recipe, "default", 4, torch.float32, CPU, vocabulary)
     assert depths == [4]
     assert 0.1 < found.gain < 10 and found.basis == "measured"
+
+
+def test_the_trials_learner_is_of_the_recipes_kinds(
+    make_recipe: MakeRecipe, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four blocks of a hybrid with more above, and of a period of networks that is longer than the trial."""
+    tried: list[Any] = []
+    monkeypatch.setattr(compiling, "gradient_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(torch, "compile", lambda call, **options: call)
+    real = compiling.make_learner
+    monkeypatch.setattr(
+        compiling, "make_learner", lambda recipe, vocab: tried.append(recipe) or real(recipe, vocab=vocab)
+    )
+    recipe = make_recipe("10m", model__shape__layers=12, model__feedforward_every=6, model__position="learned")
+    model = dataclasses.replace(recipe.model, mixer=Hybrid(last=4, upper=recipe.model.mixer))
+    compiling._few_blocks(dataclasses.replace(recipe, model=model), "default", 4, torch.float32, CPU, vocabulary)
+    few = tried[0].model
+    assert (few.shape.depth, few.mixer, few.feedforward_every) == (4, Hybrid(last=1, upper=recipe.model.mixer), 4)
 
 
 def test_further_blocks_and_mask_rates_cost_further_seconds(make_recipe: MakeRecipe) -> None:

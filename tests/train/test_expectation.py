@@ -90,6 +90,14 @@ def test_a_budget_in_flops_expects_what_they_pay_for(make_recipe: MakeRecipe) ->
     assert one > 0
 
 
+def test_a_budget_in_flops_pays_for_gradients_that_are_asked_for_again(make_recipe: MakeRecipe) -> None:
+    """One more in each step: half of the tokens."""
+    recipe = make_recipe("1e12flop")
+    once = expectation(recipe).expected(1e4, compile_seconds=0.0).tokens
+    twice = expectation(recipe, OptimizerCost(seconds=0.0, more_gradients=1)).expected(1e4, compile_seconds=0.0).tokens
+    assert once == pytest.approx(2 * twice)
+
+
 def test_the_seconds_of_a_budget_in_tokens_follow_from_the_speed(make_recipe: MakeRecipe) -> None:
     """1e6 tokens at 1,000 a second; a wall-clock budget is its own answer."""
     assert expectation(make_recipe("1e6tok")).seconds(1000.0) == pytest.approx(1000.0)

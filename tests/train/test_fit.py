@@ -317,8 +317,10 @@ def test_micro_batches_are_as_even_as_they_come(
 
 
 def test_a_micro_batch_is_never_larger_than_the_step(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
-    """Padding half of every micro-batch would waste half of the time."""
-    assert fit_to(make_recipe("10m", train__microbatch=64, batch__rows=16)).microbatch == 16
+    """Padding half of every micro-batch would waste half of the time; the reason says what was told, and why it is less."""
+    found = fit_to(make_recipe("10m", train__microbatch=64, batch__rows=16))
+    assert found.microbatch == 16
+    assert found.reasons.microbatch.startswith("16 rows of the 64 that train.microbatch allows: a device has no more")
 
 
 def test_several_devices_share_a_step(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:
@@ -360,3 +362,16 @@ def test_a_run_trains_with_the_pinned_threads_and_mode(
     finally:
         torch.set_num_threads(before)
     assert set(modes) == {"max-autotune-no-cudagraphs"}
+
+
+@pytest.mark.parametrize(("microbatch", "ranks", "wanted"), [(0, 1, 64), (0, 16, 32), (100, 1, 100), (100, 4, 100)])
+def test_a_batch_that_follows_the_noise_is_read_in_the_micro_batches_of_its_full_step(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device, microbatch: int, ranks: int, wanted: int
+) -> None:
+    """As large as without it, whatever the least step is, and what a person fixed is kept: 64 rows are best here, 16 ranks
+    get 32 of 512 each."""
+    recipe = make_recipe("10m", train__microbatch=microbatch, batch__rows=512, batch__noise=1.0, batch__least_tokens=64)
+    found = fit_to(recipe, ranks=ranks)
+    assert (found.microbatch, found.rows) == (wanted, 512)
+    assert found.reasons.microbatch.startswith(f"{wanted} rows")
+    assert ("as train.microbatch says" in found.reasons.microbatch) == (microbatch == 100)

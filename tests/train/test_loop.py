@@ -11,12 +11,11 @@ import torch
 
 from gpuday.core.clock import LOST
 from gpuday.core.errors import GpudayError, Interrupted
-from gpuday.core.journal import Note, Start, Step, Validation, read, surviving
+from gpuday.core.journal import Note, Start, Step, Validation, read
 from gpuday.core.rundir import RunDir
-from gpuday.objectives import mlm
+from gpuday.objectives import _predicting
 from gpuday.recipe import Recipe
-from gpuday.train import checkpoint
-from gpuday.train.checkpoint import Saved
+from trained_run import newest, rows
 
 TrainRun = Callable[..., Any]
 MakeRecipe = Callable[..., Recipe]
@@ -32,12 +31,6 @@ def die() -> None:
     raise Killed
 
 
-def newest(run: RunDir) -> Saved:
-    saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
-    assert saved is not None
-    return saved
-
-
 def outcome(run: RunDir) -> dict[str, Any]:
     """All that must repeat: the bytes of weights and optimizer, the final loss, how far it came."""
     saved = newest(run)
@@ -45,10 +38,6 @@ def outcome(run: RunDir) -> dict[str, Any]:
     looks = {k: saved.state["progress"][k]["nats_per_token"] for k in ("before", "final")}
     files = {name: (saved.folder / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")}
     return {**progress, **looks, **files}
-
-
-def rows(run: RunDir, kind: type) -> list[Any]:
-    return [row for row in surviving(run.journal) if isinstance(row, kind)]
 
 
 def test_a_run_makes_the_steps_of_its_budget(train_run: TrainRun, run: RunDir) -> None:
@@ -98,6 +87,16 @@ STYLES = {
         "model__dropout": 0.1,
         "train__clip": 0.5,
         "optimizer": {"part": "adamw"},
+    },
+    "all on a schedule": {
+        "train__dropout": True,
+        "model__dropout": 0.1,
+        "dropout": {"part": "ramp", "start": 1.0, "end": 0.0},
+        "decay": {"part": "ramp", "start": 0.0, "end": 2.0},
+        "length": {"part": "stages", "stages": [[0.4, 0.5], [1.0, 1.0]]},
+        "batch__least_tokens": 64,
+        "batch__noise": 1.0,
+        "batch__noise_every": 2,
     },
 }
 
@@ -206,14 +205,14 @@ def test_a_finished_run_is_not_trained_again(train_run: TrainRun, run: RunDir) -
 
 def nonfinite(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool], value: float) -> None:
     """Losses of some micro-batches become `value`; counted from 0."""
-    real, count = mlm.cross_entropy, 0
+    real, count = _predicting.cross_entropy, 0
 
-    def loss(*args: torch.Tensor) -> torch.Tensor:
+    def loss(*args: Any, **options: Any) -> torch.Tensor:
         nonlocal count
         count += 1
-        return real(*args) * (value if bad(count - 1) else 1.0)
+        return real(*args, **options) * (value if bad(count - 1) else 1.0)
 
-    monkeypatch.setattr(mlm, "cross_entropy", loss)
+    monkeypatch.setattr(_predicting, "cross_entropy", loss)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -174,12 +174,23 @@ def test_nobody_leaves_before_the_last_has_written(told: Told) -> None:
 
 # Three ranks as forks of one process, which pays for torch once; the test keeps the store, as a launcher does.
 FAULTS = """
-import json, os, signal, sys, time
+import contextlib, json, os, signal, sys, time
+from datetime import timedelta
 import torch
 from gpuday.core.errors import DataError
+from gpuday.train import parallel
 from gpuday.train.parallel import Ranks
 
-scene, (told, left) = sys.argv[1], os.pipe()
+scene, script, (told, left) = sys.argv[1], os.getpid(), os.pipe()
+
+def hold():  # every connection of this process stays open after its end, until the script is done
+    if not os.fork():
+        os.closerange(0, 3)
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(script, 0)
+                time.sleep(0.05)
+        os._exit(0)
 
 def act(ranks):
     if scene == "killed":
@@ -187,6 +198,12 @@ def act(ranks):
             os.kill(os.getpid(), signal.SIGKILL)
         if ranks.rank == 2:  # comes to the collective when rank 0 has left it
             os.read(told, 1)
+        return ranks.largest(0.0)
+    if scene == "held":
+        parallel.LOOK = timedelta(seconds=0.3)
+        if ranks.rank == 1:
+            hold()
+            os.kill(os.getpid(), signal.SIGKILL)
         return ranks.largest(0.0)
     if scene == "shared":
         ranks.largest(0.0)
@@ -244,6 +261,15 @@ def test_a_rank_that_is_killed_is_named_by_the_others_and_said_by_one() -> None:
     assert [seen[rank]["error"] for rank in (0, 2)] == ["RankGone"] * 2
     assert all(f"rank 1 (process {pids[1]} on {socket.gethostname()}) is gone" in row["what"] for row in seen.values())
     assert [seen[rank]["told"] for rank in (0, 2)] == [False, True]
+
+
+def test_a_dead_rank_whose_connections_stay_open_is_named_all_the_same() -> None:
+    """A process that it started holds them, so that no end of a connection tells of its death."""
+    seen, pids = faults("held")
+    assert sorted(seen) == [0, 2]
+    assert all(f"rank 1 (process {pids[1]} on {socket.gethostname()}) is gone" in row["what"] for row in seen.values())
+    assert sorted(row["told"] for row in seen.values()) == [False, True]
+    assert all(row["seconds"] < 60 for row in seen.values())
 
 
 def test_a_rank_that_leaves_by_a_fault_of_the_users_ends_the_others_soon() -> None:

@@ -16,7 +16,7 @@ from gpuday.objectives.mlm import MaskedLearner
 from gpuday.presets import find, names
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_learner
-from gpuday.train.session import compilations
+from gpuday.train.stepping import compilations
 
 TrainRun = Callable[..., Any]
 MakeRecipe = Callable[..., Recipe]
@@ -72,6 +72,58 @@ def test_only_the_first_step_of_a_mask_level_compiles(
     assert not [row for _, row in read(run.journal) if isinstance(row, Note)]
 
 
+def test_each_length_and_each_dropout_compiles_in_its_first_step_and_never_again(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """Two lengths, and a dropout that falls in three levels and rises again through them: four graphs of the trunk, booked
+    as compiling in the steps that meet them first; the way back meets none, and a resumed run has the same levels."""
+    recipe = make_recipe(
+        "16steps",
+        model__dropout=0.2,
+        train__dropout=True,
+        dropout={"part": "stages", "stages": [[0.25, 1.0], [0.5, 0.5], [0.75, 0.0], [0.9, 0.5], [1.0, 1.0]]},
+        length={"part": "stages", "stages": [[0.125, 0.5], [1.0, 1.0]]},
+        mask_rate={"part": "constant"},
+    )
+    graphs, _ = graphs_by_step(train_run, recipe)
+    steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
+    met = [(row.length, row.dropout) for row in steps]
+    assert list(dict.fromkeys(met)) == [(16, 1.0), (32, 1.0), (32, 0.5), (32, 0.0)]
+    assert met[12:] == [(32, 0.5)] * 3 + [(32, 1.0)]
+    first = [met.index(graph) for graph in dict.fromkeys(met)]
+    assert [number for number, count in enumerate(graphs) if count] == first
+    assert [number for number, row in enumerate(steps) if row.compiled_anew] == first
+    assert not [row for _, row in read(run.journal) if isinstance(row, Note)]
+
+
+def test_more_graphs_than_the_compiler_keeps_by_itself_are_kept(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """With a limit of one graph a region, three mask levels and two lengths: every step is made, each graph once."""
+    ramp = {"part": "ramp", "start": 1.0, "end": 0.4}
+    length = {"part": "stages", "stages": [[0.5, 0.5], [1.0, 1.0]]}
+    recipe = make_recipe("9steps", train__mask_levels=3, mask_rate=ramp, length=length)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        graphs, _ = graphs_by_step(train_run, recipe)
+    steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
+    assert len({(row.length, row.masked // row.rows) for row in steps}) == 4
+    assert sum(count > 0 for count in graphs) == 4
+    assert not any(row.skipped for row in steps)
+
+
+def test_a_stage_that_no_hundredth_of_the_budget_meets_is_compiled_like_any_other(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """The second of six steps begins at a sixth of the budget, the only one in rows of 16 tokens: with a limit of one graph
+    a region the run would end there, had nobody allowed for it."""
+    length = {"part": "stages", "stages": [[0.166, 1.0], [0.167, 0.5], [1.0, 1.0]]}
+    recipe = make_recipe("6steps", length=length, mask_rate={"part": "constant"})
+    with torch._dynamo.config.patch(recompile_limit=1):
+        graphs, _ = graphs_by_step(train_run, recipe)
+    assert [row.length for _, row in read(run.journal) if isinstance(row, Step)] == [32, 16, 32, 32, 32, 32]
+    assert [count > 0 for count in graphs] == [True, True, False, False, False, False]
+
+
 def test_a_compiled_run_has_the_losses_of_an_eager_one(
     train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
 ) -> None:
@@ -90,12 +142,12 @@ def test_a_smaller_micro_batch_compiles_once_more(
     """Memory runs out once: the step is booked as compiling, both graphs are made for the new shape, and that is all."""
     real, calls = MaskedLearner.forward, 0
 
-    def forward(self: Learner, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self: Learner, inputs: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
         nonlocal calls
         calls += 1
         if calls == 5:
             raise torch.OutOfMemoryError("out of memory")
-        return real(self, inputs)
+        return real(self, inputs, kind)
 
     monkeypatch.setattr(MaskedLearner, "forward", forward)
     graphs, progress = graphs_by_step(train_run, make_recipe("6steps", train__mask_levels=1))
@@ -111,12 +163,12 @@ def test_a_compilation_that_no_level_explains_is_told(
     """In the journal, with the step in which it cost its time."""
     real, calls = MaskedLearner.forward, 0
 
-    def forward(self: Learner, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self: Learner, inputs: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
         nonlocal calls
         calls += 1
         if calls == 5:
             torch.compiler.reset()
-        return real(self, inputs)
+        return real(self, inputs, kind)
 
     monkeypatch.setattr(MaskedLearner, "forward", forward)
     graphs_by_step(train_run, make_recipe("4steps", train__mask_levels=1))
@@ -133,11 +185,11 @@ def test_no_preset_breaks_its_graphs(preset: str, vocabulary: Vocabulary) -> Non
     learner = make_learner(recipe, vocab=vocabulary.size).train(recipe.train.dropout)
     rows = np.random.default_rng(0).integers(5, vocabulary.size, (2, recipe.data.length))
     arrays = recipe.objective.inputs(
-        rows, np.arange(2, dtype=np.uint64), seed=0, epoch=0, multiplier=1.0, vocabulary=vocabulary
+        rows, np.arange(2, dtype=np.uint64), seed=0, epoch=0, multiplier=1.0, kind="masked", vocabulary=vocabulary
     )
     inputs = {name: torch.from_numpy(values) for name, values in arrays.items()}
     before = compilations()
     learner.compile()
-    learner(inputs).backward()
+    learner(inputs, "masked").backward()
     assert compilations() - before >= 2  # else nothing was captured that could break
     assert all(p.grad is not None for p in learner.parameters())

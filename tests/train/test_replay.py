@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from gpuday.core.errors import DataError, EnvironmentFault
+from gpuday.core.journal import Step, read
 from gpuday.core.rundir import RunDir, write_json
 from gpuday.data.prepare import PreparedData
 from gpuday.recipe import Recipe
 from gpuday.train import checkpoint
 from gpuday.train.device import describe
 from gpuday.train.fit import Fit
+from gpuday.train.noise import Estimate
+from gpuday.train.progress import Progress
 from gpuday.train.replay import Replayed, replay
 
 CPU = torch.device("cpu")
@@ -150,3 +153,30 @@ def test_a_journal_that_does_not_say_the_micro_batch_is_refused(
     rewrite(run, lambda row: {key: value for key, value in row.items() if key != "microbatch" or row["kind"] != "step"})
     with pytest.raises(DataError, match="with how many rows at a time step 1 was made"):
         again()
+
+
+def test_a_run_whose_batch_followed_the_noise_is_replayed_by_its_recorded_rows(
+    train_run: TrainRun,
+    make_recipe: Callable[..., Recipe],
+    data: PreparedData,
+    pinned: Fit,
+    run: RunDir,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the bit, also where what is known of the noise is not what the run knew, as behind a rollback."""
+    recipe = make_recipe(
+        "10steps",
+        batch__noise=1.5,
+        batch__noise_every=2,
+        batch__least_tokens=64,
+        batch__rows=16,
+        average={"part": "ema"},
+    )
+    train_run(recipe, fit={"rows": 16})
+    fit = dataclasses.replace(pinned, device=describe(CPU), rows=16)
+    for known in (None, Estimate(1.0, 3.0)):
+        if known is not None:
+            monkeypatch.setattr(Progress, "noise", known)
+        found = replay(recipe, data, run, fit, device=CPU, tell=lambda event, /, **values: None)
+        assert found.equal and found.steps == 10
+    assert len({row.rows for _, row in read(run.journal) if isinstance(row, Step)}) > 2

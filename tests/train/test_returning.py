@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from gpuday.averages.last import Last
 from gpuday.core.clock import Budget, Clock
 from gpuday.core.errors import GpudayError
 from gpuday.core.rundir import RunDir
@@ -26,7 +27,7 @@ Back = Callable[..., Progress]
 
 @pytest.fixture
 def weights(learner: Learner) -> Weights:
-    return Weights(learner, Adamw(), dtype=torch.float32)
+    return Weights(learner, Adamw(), Last(), dtype=torch.float32)
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def save(run: RunDir, weights: Weights) -> Callable[..., Path]:
             "sound": not progress.get("skipped"),
         }
         parameters = {name: p.detach() for name, p in model.items()}
-        weights.stepper = weights._new_stepper()
+        weights._begin()
         for parameter in weights.learner.parameters():
             parameter.grad = torch.zeros_like(parameter)
         weights.stepper.step(0.0, lambda: None)

@@ -14,9 +14,10 @@ from gpuday.data.prepare import PreparedData
 from gpuday.models.heads import MaskedLM
 from gpuday.objectives import Learner
 from gpuday.objectives.mlm import MaskedLearner
+from gpuday.optim.adamw import Adamw
 from gpuday.recipe import Recipe
 from gpuday.train import checkpoint
-from gpuday.train.checkpoint import Saved
+from trained_run import newest
 
 TrainRun = Callable[..., Any]
 MakeRecipe = Callable[..., Recipe]
@@ -24,12 +25,6 @@ MakeRecipe = Callable[..., Recipe]
 
 class Killed(BaseException):
     """Stands for kill -9, as far as one process can play it."""
-
-
-def newest(run: RunDir) -> Saved:
-    saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
-    assert saved is not None
-    return saved
 
 
 def die_at(wanted: str) -> Callable[..., None]:
@@ -108,6 +103,22 @@ def test_the_batch_grows_along_its_ramp(train_run: TrainRun, make_recipe: MakeRe
     assert progress.position == sum(s.rows for s in steps)
 
 
+def test_the_optimizer_is_given_the_recipes_seed(
+    train_run: TrainRun, make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it draws differs between the seeds of a comparison."""
+    seeds, build = [], Adamw.build
+
+    def listen(*arguments: Any, seed: int, **options: Any) -> Any:
+        seeds.append(seed)
+        return build(*arguments, **options, seed=seed)
+
+    monkeypatch.setattr(Adamw, "build", listen)
+    with pytest.raises(Killed):
+        train_run(make_recipe(seed=7, optimizer={"part": "adamw"}), tell=die_at("step"))
+    assert set(seeds) == {7}
+
+
 def test_an_optimizer_of_another_kind_does_not_take_a_checkpoint(
     train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
 ) -> None:
@@ -173,10 +184,10 @@ def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
         tried: list[int] = []
         forward = MaskedLearner.forward
 
-        def limited(self: Learner, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        def limited(self: Learner, inputs: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
             rows = len(inputs["ids"])
             tried.append(rows)
-            loss = forward(self, inputs)
+            loss = forward(self, inputs, kind)
             if len(tried) > from_call and rows > most_rows:
                 raise torch.OutOfMemoryError("out of memory")
             return loss

@@ -1,5 +1,6 @@
 """Room on the disk is asked for before the clock starts, by what a run really writes."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from gpuday.core.errors import FitError
 from gpuday.core.rundir import RunDir
+from gpuday.objectives import Learner, Vocabulary
 from gpuday.recipe import Recipe
 from gpuday.train import checkpoint, space
 from gpuday.train.fit import Fit
+from gpuday.train.trial import Trial
 
 VOCAB = 512
 TrainRun = Callable[..., Any]
@@ -55,6 +59,45 @@ def test_what_is_asked_for_is_what_checkpoints_take(
     assert before == (3 * 3 + 1) * weights
     whole = sum(p.stat().st_size for p in saved.folder.iterdir())
     assert 0.97 * whole < 3 * weights < 1.5 * whole
+
+
+def test_the_copies_of_an_average_are_asked_for(
+    make_recipe: Callable[..., Recipe], run: RunDir, pinned: Fit, train_run: TrainRun
+) -> None:
+    """Five snapshots more in each of three checkpoints, as the last one of the run has them."""
+    recipe = make_recipe(average={"part": "lawa", "k": 5, "every": 0.0})
+    beside = space.REST_BYTES + space.ROW_BYTES * 6
+    before = space.needed_bytes(recipe, run, pinned, vocab=VOCAB) - beside
+    train_run(recipe)
+    saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
+    assert saved is not None
+    weights = 4 * sum(tensor.numel() for tensor in saved.model.values())
+    assert before == (3 * (3 + 5) + 1) * weights
+    assert sum(4 * t.numel() for name, t in saved.optimizer.items() if name.startswith("average/model")) == 5 * weights
+
+
+@pytest.mark.parametrize("part", ["shampoo", "soap", "sgd"])
+def test_the_state_of_every_optimizer_is_asked_for_as_a_fit_measured_it(
+    part: str,
+    make_recipe: Callable[..., Recipe],
+    run: RunDir,
+    pinned: Fit,
+    learner: Learner,
+    vocabulary: Vocabulary,
+    train_run: TrainRun,
+) -> None:
+    """To the byte what a checkpoint holds, be it more than two moments a parameter or fewer."""
+    recipe = make_recipe("1steps", optimizer={"part": part})
+    trial = Trial(recipe, learner, dtype=torch.float32, device=torch.device("cpu"), vocabulary=vocabulary)
+    trial.point(1)
+    fit = dataclasses.replace(pinned, state_bytes=trial.optimizer().state_bytes)
+    asked, unknown = (space.needed_bytes(recipe, run, each, vocab=VOCAB) for each in (fit, pinned))
+    train_run(recipe)
+    saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
+    assert saved is not None
+    weights, state = (sum(t.nbytes for t in some.values()) for some in (saved.model, saved.optimizer))
+    assert fit.state_bytes == state
+    assert asked - unknown == 3 * (state - 2 * weights)
 
 
 def test_checkpoints_that_are_there_are_not_asked_for_again(

@@ -8,21 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from gpuday.core.clock import Budget
 from gpuday.objectives import Learner
 from gpuday.optim import Stepper
 from gpuday.presets import find, names
-from gpuday.recipe import Recipe
-from gpuday.schedules.constant import Constant
-from gpuday.schedules.ramp import Ramp
 from gpuday.train.parallel import Ranks, TooLarge
 from gpuday.train.parameters import named_parameters
 from gpuday.train.signals import Leave, Signals
-from gpuday.train.step import MaskLevels, Outcome, take_step
+from gpuday.train.step import Outcome, take_step
 
 MakeBatches = Callable[..., Any]
 
@@ -35,7 +30,11 @@ class Bowl(Learner):
         self.w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
         self.frozen = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
 
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+    @property
+    def predictor(self) -> Any:
+        raise NotImplementedError
+
+    def forward(self, inputs: dict[str, Tensor], kind: str) -> Tensor:
         return (inputs["slope"] * self.w).sum()
 
     def compile(self, **options: Any) -> None:
@@ -49,7 +48,7 @@ class Watching(Stepper):
         self._learner, self._ask_again = learner, ask_again
         self.seen: list[tuple[float, list[float]]] = []
 
-    def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+    def step(self, multiplier: float, closure: Callable[[], None], *, decay: float = 1.0) -> None:
         if self._ask_again:
             assert closure() is None
         self.seen.append((multiplier, self._learner.w.grad.tolist()))
@@ -73,7 +72,9 @@ def test_gradients_of_micro_batches_add_up() -> None:
     """By hand: slopes (1, 2) and (2, 2) at w = (1, 2) give loss 5 + 6, gradient (3, 4), norm 5."""
     learner = Bowl()
     stepper = Watching(learner)
-    outcome = take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=0.25, clip=0.0, ranks=Ranks())
+    outcome = take_step(
+        learner, stepper, slopes((1, 2), (2, 2)), multiplier=0.25, kind="masked", clip=0.0, ranks=Ranks()
+    )
     assert outcome == Outcome(loss=11.0, gradient_norm=5.0, skipped=False)
     assert stepper.seen == [(0.25, [3.0, 4.0])]
 
@@ -85,7 +86,9 @@ def test_the_whole_gradient_is_clipped_and_the_norm_before_is_told(clip: float, 
     """Its direction stays; a norm below the limit stays too; 0 leaves it alone."""
     learner = Bowl()
     stepper = Watching(learner)
-    outcome = take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=clip, ranks=Ranks())
+    outcome = take_step(
+        learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, kind="masked", clip=clip, ranks=Ranks()
+    )
     assert outcome.gradient_norm == 5.0
     assert stepper.seen[0][1] == pytest.approx(wanted, rel=1e-5)
 
@@ -95,15 +98,51 @@ def test_gradients_of_the_step_before_are_gone() -> None:
     learner = Bowl()
     stepper = Watching(learner)
     for _ in range(2):
-        take_step(learner, stepper, slopes((3, 4)), multiplier=1.0, clip=0.0, ranks=Ranks())
+        take_step(learner, stepper, slopes((3, 4)), multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks())
     assert stepper.seen == [(1.0, [3.0, 4.0])] * 2
+
+
+def test_the_optimizer_hears_the_share_of_the_weight_decay() -> None:
+    """As the schedule says it for the step; all of it where nothing is said."""
+    learner, heard = Bowl(), []
+
+    class Hearing(Watching):
+        def step(self, multiplier: float, closure: Callable[[], None], *, decay: float = 1.0) -> None:
+            heard.append(decay)
+
+    for more in ({"decay": 0.25}, {}):
+        options = {"multiplier": 1.0, "kind": "masked", "clip": 0.0, "ranks": Ranks(), **more}
+        take_step(learner, Hearing(learner), slopes((3, 4)), **options)
+    assert heard == [0.25, 1.0]
+
+
+def test_an_update_whose_second_point_is_not_finite_is_not_made() -> None:
+    """The closure refuses it, the optimizer lets that pass, and the outcome gives the reason; the loss is the first's."""
+
+    class Climbing(Watching):
+        def step(self, multiplier: float, closure: Callable[[], None], *, decay: float = 1.0) -> None:
+            with torch.no_grad():
+                self._learner.w.fill_(float("inf"))
+            try:
+                closure()
+            finally:
+                with torch.no_grad():
+                    self._learner.w.copy_(torch.tensor([1.0, 2.0]))
+            super().step(multiplier, closure, decay=decay)
+
+    learner = Bowl()
+    stepper = Climbing(learner)
+    options = {"multiplier": 1.0, "kind": "masked", "clip": 0.0, "ranks": Ranks()}
+    outcome = take_step(learner, stepper, slopes((3, 4)), **options)
+    assert outcome.skipped and "loss is not finite at another point" in outcome.reason
+    assert (outcome.loss, stepper.seen) == (11.0, [])
 
 
 def test_an_optimizer_may_ask_for_the_gradient_again() -> None:
     """The closure makes the same step's gradients anew, clipped alike, and not on top of the old ones."""
     learner = Bowl()
     stepper = Watching(learner, ask_again=True)
-    take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=1.0, ranks=Ranks())
+    take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, kind="masked", clip=1.0, ranks=Ranks())
     assert stepper.seen[0][1] == pytest.approx([0.6, 0.8], rel=1e-5)
 
 
@@ -115,7 +154,7 @@ def test_an_update_that_is_not_finite_is_not_made(bad: tuple[float, float], clip
     """The optimizer is not even asked, and the outcome says so."""
     learner = Bowl()
     stepper = Watching(learner)
-    outcome = take_step(learner, stepper, slopes((1, 2), bad), multiplier=1.0, clip=clip, ranks=Ranks())
+    outcome = take_step(learner, stepper, slopes((1, 2), bad), multiplier=1.0, kind="masked", clip=clip, ranks=Ranks())
     assert outcome.skipped
     assert stepper.seen == []
 
@@ -124,12 +163,12 @@ def test_a_finite_loss_with_a_gradient_that_is_not_is_no_update_either() -> None
     """The square root at zero: the loss is 0, its slope is infinite."""
 
     class Root(Bowl):
-        def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        def forward(self, inputs: dict[str, Tensor], kind: str) -> Tensor:
             return (self.w - self.w.detach()).sum().sqrt()
 
     learner = Root()
     stepper = Watching(learner)
-    outcome = take_step(learner, stepper, slopes((0, 0)), multiplier=1.0, clip=0.0, ranks=Ranks())
+    outcome = take_step(learner, stepper, slopes((0, 0)), multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks())
     assert outcome.loss == 0.0
     assert outcome.skipped and stepper.seen == []
 
@@ -140,9 +179,9 @@ def test_weights_and_moments_stay_to_the_bit_when_an_update_is_skipped(preset: s
     optimizer = find(preset)("nano", Budget.parse("10m")).optimizer
     learner = Bowl()
     stepper = optimizer.build(named_parameters(learner)[:1])
-    take_step(learner, stepper, slopes((1, 2)), multiplier=1.0, clip=0.0, ranks=Ranks())
+    take_step(learner, stepper, slopes((1, 2)), multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks())
     before = [learner.w.detach().clone(), *(t.clone() for t in stepper.state().values())]
-    take_step(learner, stepper, slopes((float("nan"), 2)), multiplier=1.0, clip=0.0, ranks=Ranks())
+    take_step(learner, stepper, slopes((float("nan"), 2)), multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks())
     after = [learner.w.detach(), *stepper.state().values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -155,8 +194,8 @@ def test_many_micro_batches_equal_one_batch(make_batches: MakeBatches, learner: 
         batches = make_batches()
         stepper = Collecting(learner)
         outcome = take_step(
-            learner, stepper, lambda b=batches, n=size: b.step(40, 8, multiplier=1.0, microbatch=n),
-            multiplier=1.0, clip=0.0, ranks=Ranks(),
+            learner, stepper, lambda b=batches, n=size: b.step(40, 8, multiplier=1.0, kind="masked", microbatch=n),
+            multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks(),
         )  # fmt: skip
         gradients.append((outcome, stepper.gradient))
     (whole, a), (pieces, b) = gradients
@@ -166,7 +205,7 @@ def test_many_micro_batches_equal_one_batch(make_batches: MakeBatches, learner: 
 
 
 class Collecting(Watching):
-    def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+    def step(self, multiplier: float, closure: Callable[[], None], *, decay: float = 1.0) -> None:
         self.gradient = torch.cat([p.grad.flatten().clone() for p in self._learner.parameters()])
 
 
@@ -179,8 +218,8 @@ def test_the_gradient_is_accumulated_in_fp32_where_the_model_computes_in_bf16(
     for size in (64, 1):
         batches, stepper = make_batches(), Collecting(learner)
         take_step(
-            learner, stepper, lambda b=batches, n=size: b.step(0, 64, multiplier=1.0, microbatch=n),
-            multiplier=1.0, clip=0.0, ranks=Ranks(),
+            learner, stepper, lambda b=batches, n=size: b.step(0, 64, multiplier=1.0, kind="masked", microbatch=n),
+            multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks(),
         )  # fmt: skip
         gradients.append(stepper.gradient)
         assert stepper.gradient.dtype == torch.float32
@@ -208,7 +247,7 @@ def test_memory_that_runs_out_before_the_update_touches_nothing(fault: BaseExcep
     learner = Bowl()
     stepper = Watching(learner)
     with pytest.raises(TooLarge):
-        take_step(learner, stepper, microbatches, multiplier=1.0, clip=0.0, ranks=Ranks())
+        take_step(learner, stepper, microbatches, multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks())
     assert stepper.seen == []
     assert learner.w.grad is None
     assert learner.w.tolist() == [1.0, 2.0]
@@ -228,7 +267,7 @@ def test_memory_that_runs_out_between_the_last_micro_batch_and_the_update_touche
         stepper = Watching(learner)
         with monkeypatch.context() as patch, pytest.raises(TooLarge):
             patch.setattr(owner, name, full)
-            take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, clip=clip, ranks=Ranks())
+            take_step(learner, stepper, slopes((1, 2), (2, 2)), multiplier=1.0, kind="masked", clip=clip, ranks=Ranks())
         assert stepper.seen == []
         assert learner.w.grad is None
         assert learner.w.tolist() == [1.0, 2.0]
@@ -249,7 +288,7 @@ def test_a_signal_between_two_micro_batches_touches_nothing() -> None:
     with Signals() as signals, pytest.raises(Leave, match="SIGUSR1"):
         take_step(
             learner, stepper, microbatches,
-            multiplier=1.0, clip=0.0, ranks=Ranks(), interruptible=signals.interruptible,
+            multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks(), interruptible=signals.interruptible,
         )  # fmt: skip
     assert computed == [0, 1, 2, 3]
     assert stepper.seen == []
@@ -261,16 +300,16 @@ def test_a_signal_in_the_update_waits_for_its_end() -> None:
     """Also where the optimizer asks for the gradients anew: weights have moved by then."""
 
     class Asked(Watching):
-        def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+        def step(self, multiplier: float, closure: Callable[[], None], *, decay: float = 1.0) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
-            super().step(multiplier, closure)
+            super().step(multiplier, closure, decay=decay)
 
     learner = Bowl()
     stepper = Asked(learner, ask_again=True)
     with pytest.raises(ZeroDivisionError), Signals() as signals:  # else the signal goes to the handler before
         take_step(
             learner, stepper, slopes((1, 2)),
-            multiplier=1.0, clip=0.0, ranks=Ranks(), interruptible=signals.interruptible,
+            multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks(), interruptible=signals.interruptible,
         )  # fmt: skip
         assert signals.received == "SIGTERM"
         raise ZeroDivisionError
@@ -281,12 +320,35 @@ def test_memory_that_runs_out_in_the_update_is_an_error_of_its_own() -> None:
     """Some weights may have moved by then, so that the step cannot be made again."""
 
     class Full(Watching):
-        def step(self, multiplier: float, closure: Callable[[], None]) -> None:
+        def step(self, multiplier: float, closure: Callable[[], None], *, decay: float = 1.0) -> None:
             raise torch.OutOfMemoryError("out of memory")
 
     learner = Bowl()
     with pytest.raises(torch.OutOfMemoryError):
-        take_step(learner, Full(learner), slopes((1, 2)), multiplier=1.0, clip=0.0, ranks=Ranks())
+        take_step(learner, Full(learner), slopes((1, 2)), multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks())
+
+
+@pytest.mark.parametrize("fault", memory_faults(), ids=lambda fault: type(fault).__name__)
+def test_memory_that_runs_out_at_another_point_lets_the_step_be_made_again(fault: BaseException) -> None:
+    """The optimizer has put its weights back by then: TooLarge as in the first pass, no gradient left, and a step that is
+    then made counts the gradients of its own attempt alone."""
+    attempts = 0
+
+    def microbatches() -> Iterator[dict[str, Tensor]]:
+        nonlocal attempts
+        attempts += 1
+        yield {"slope": torch.tensor((1.0, 2.0))}
+        if attempts == 2:
+            raise fault
+
+    learner = Bowl()
+    stepper = Watching(learner, ask_again=True)
+    options = {"multiplier": 1.0, "kind": "masked", "clip": 0.0, "ranks": Ranks()}
+    with pytest.raises(TooLarge):
+        take_step(learner, stepper, microbatches, **options)
+    assert stepper.seen == [] and learner.w.grad is None
+    outcome = take_step(learner, stepper, microbatches, **options)
+    assert (outcome.skipped, outcome.gradients, stepper.seen) == (False, 2, [(1.0, [1.0, 2.0])])
 
 
 def test_another_fault_is_not_taken_for_a_lack_of_memory() -> None:
@@ -297,30 +359,4 @@ def test_another_fault_is_not_taken_for_a_lack_of_memory() -> None:
 
     learner = Bowl()
     with pytest.raises(RuntimeError, match="size of tensor"):
-        take_step(learner, Watching(learner), microbatches, multiplier=1.0, clip=0.0, ranks=Ranks())
-
-
-@pytest.mark.parametrize("levels", [1, 2, 3, 6])
-def test_a_falling_mask_rate_has_as_many_levels_as_it_was_given(levels: int) -> None:
-    """Each level compiles the head once, so one more than asked for is one compile too many."""
-    at = MaskLevels(Ramp(start=1.0, end=0.5), levels)
-    assert len({at(i / 1000) for i in range(1001)}) == levels
-
-
-@given(st.floats(0.1, 1.0), st.floats(0.1, 1.0), st.floats(0.0, 1.0), st.integers(2, 9), st.floats(0.0, 1.0))
-def test_a_level_is_the_nearest_to_the_schedule(
-    start: float, end: float, until: float, levels: int, fraction: float
-) -> None:
-    """Never further away than half the distance between two levels, and always between the ends."""
-    schedule = Ramp(start=start, end=end, until=until)
-    level = MaskLevels(schedule, levels)(fraction)
-    # A schedule is looked at in hundredths: a ramp that ends within the first may be met in between.
-    wanted = schedule(fraction) if until >= 0.01 else level
-    assert abs(level - wanted) <= abs(start - end) / (levels - 1) / 2 + 1e-9
-    assert min(start, end) - 1e-9 <= level <= max(start, end) + 1e-9
-
-
-def test_a_constant_mask_rate_has_one_level(tiny: Recipe) -> None:
-    """Whatever number of levels the recipe allows."""
-    at = MaskLevels(Constant(), 6)
-    assert {at(i / 10) for i in range(11)} == {1.0}
+        take_step(learner, Watching(learner), microbatches, multiplier=1.0, kind="masked", clip=0.0, ranks=Ranks())

@@ -19,13 +19,14 @@ class Watch:
 
 
 def timing(
-    budget: str = "100s", *, pace: Pace | None = None, every: float = 0.1, save: float = 30.0
+    budget: str = "100s", *, pace: Pace | None = None, every: float = 0.1, save: float = 30.0, period: int = 1
 ) -> tuple[Timing, Watch]:
     """A timing at step 0, its clock just started, and the watch that sets it."""
     watch = Watch()
     clock = Clock(Budget.parse(budget), now=watch)
     clock.start()
-    return Timing(clock, TrainConfig(validate_every=every, save_every_seconds=save), step=0, pace=pace or Pace()), watch
+    config = TrainConfig(validate_every=every, save_every_seconds=save)
+    return Timing(clock, config, step=0, pace=pace or Pace(), period=period), watch
 
 
 def following(timed: Timing, step: int, *, rows: int = 10, compiles: bool = False) -> Action:
@@ -100,7 +101,7 @@ def test_the_pace_is_that_of_the_latest_steps() -> None:
     for _ in range(5):
         timed.stepped(20.0, rows=10, compiled=False)
     timed.stepped(50.0, rows=10, compiled=True)
-    assert timed.pace == Pace(row_seconds=2.0, compile_seconds=50.0)
+    assert timed.pace == Pace(row_seconds=2.0, compile_seconds=50.0, longest_seconds=20.0)
 
 
 def test_doubtful_weights_are_not_saved_for_the_time_being() -> None:
@@ -122,3 +123,28 @@ def test_a_run_that_went_back_looks_again_after_its_share_of_the_budget() -> Non
     assert following(timed, 4) == "step"
     watch.seconds = 22.0
     assert following(timed, 4) == "look"
+
+
+@pytest.mark.parametrize(
+    ("period", "used", "compiles", "wanted"),
+    [
+        (3, 93.0, False, "step"),
+        (3, 95.0, False, "finish"),
+        (1, 98.5, False, "step"),
+        (3, 91.0, True, "step"),
+        (3, 93.0, True, "finish"),
+    ],
+)
+def test_a_step_whose_update_may_be_a_dear_one_is_made_where_there_is_time_for_it(
+    period: int, used: float, compiles: bool, wanted: str
+) -> None:
+    """2, 2 and 6 s again and again: all of the 6 must fit, with 2 more to compile, and half of 2 where no update is dear by
+    itself. A resumed run knows it from the start."""
+    timed, watch = timing(every=1.0, save=1e3, period=period)
+    for seconds in (2.0, 2.0, 6.0) * 2:
+        timed.stepped(seconds, rows=10, compiled=False)
+    timed.stepped(2.0, rows=10, compiled=True)
+    resumed, again = timing(every=1.0, save=1e3, period=period, pace=timed.pace)
+    resumed.stepped(2.0, rows=10, compiled=False)
+    watch.seconds = again.seconds = used
+    assert following(timed, 5, compiles=compiles) == following(resumed, 5, compiles=compiles) == wanted

@@ -105,3 +105,22 @@ def test_damaged_final_weights_are_not_replaced_by_older_ones(claimed: RunDir, t
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"has no final weights; checkpoint step-00000006 is damaged \(wrong-size"):
         load_trained(claimed.root)
+
+
+def test_the_generator_comes_beside_the_model(
+    claimed: RunDir, train_run: TrainRun, make_recipe: Callable[..., Recipe]
+) -> None:
+    """Of a run that tells replaced tokens: both with their final weights, one table of tokens, and the run's note that
+    the held-out loss is the generator's."""
+    told: list[str] = []
+    recipe = make_recipe(objective={"part": "rtd"})
+    write_json(claimed.recipe, config.to_dict(recipe))
+    train_run(recipe, tell=lambda event, /, **values: told.append(values["message"]) if event == "note" else None)
+    trained = load_trained(claimed.root)
+    saved = load_newest(claimed.checkpoints, warn=pytest.fail)
+    assert saved is not None and trained.generator is trained.predictor is not trained.model
+    for name, parameter in trained.model.named_parameters():
+        assert torch.equal(parameter.cpu(), saved.model[f"model.{name}"])
+    assert trained.generator.encoder.embedding is trained.model.encoder.embedding
+    assert torch.equal(trained.generator.head.dense.weight.cpu(), saved.model["generator.head.dense.weight"])
+    assert [note for note in told if "generator's" in note] == list(recipe.objective.notes())

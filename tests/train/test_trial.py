@@ -1,15 +1,23 @@
 """Trials: what is timed is what training does, and bytes are those above what stays."""
 
+import dataclasses
 import math
 import mmap
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from gpuday.objectives import Learner, Vocabulary
+from gpuday.optim import Gradients, Named, Optimizer, Stepper
+from gpuday.optim.sam import Sam
+from gpuday.optim.sophia import Sophia
 from gpuday.recipe import Recipe
 from gpuday.train import trial as trials
 from gpuday.train.device import configure
@@ -102,7 +110,7 @@ def test_the_first_pass_only_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
     weight = torch.nn.Linear(1, 1)
-    assert gradient_seconds(torch.nn.Sequential(weight, torch.nn.Flatten(0)), torch.ones(1), CPU) == 2.0
+    assert gradient_seconds(lambda: weight(torch.ones(1)).flatten(), CPU) == 2.0
 
 
 @pytest.mark.parametrize(("budget", "wanted"), [(30.0, 7.5), (240.0, 60.0), (86_400.0, 60.0), (math.inf, 60.0)])
@@ -118,3 +126,106 @@ def test_a_fit_takes_a_minute_or_a_quarter_of_the_budget(
     assert allowance.left() == wanted - 2.0
     assert allowance.left(0.5) == wanted / 2 - 2.0
     assert allowance.used() == 2.0
+
+
+class Watch:
+    """A time that is set by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Dear(Optimizer):
+    """Every fifth update takes 10 s by a watch, from the first one on, and the others 1 s."""
+
+    watch: ClassVar[Watch] = Watch()
+
+    @property
+    def period(self) -> int:
+        return 5
+
+    def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Stepper:
+        return DearStepper(self.watch)
+
+
+class DearStepper(Stepper):
+    def __init__(self, watch: Watch) -> None:
+        self._watch, self._steps = watch, 0
+
+    def step(self, multiplier: float, closure: Gradients, *, decay: float = 1.0) -> None:
+        self._watch.seconds += 1.0 if self._steps % 5 else 10.0
+        self._steps += 1
+
+    def evaluation(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def state(self) -> dict[str, Tensor]:
+        return {"a": torch.zeros(10), "b": torch.zeros((), dtype=torch.float64)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("most", "updates"), [(100.0, 6), (12.0, 3)])
+def test_updates_that_cost_more_now_and_then_count_in_the_mean(
+    monkeypatch: pytest.MonkeyPatch, tiny: Recipe, learner: Learner, vocabulary: Vocabulary, most: float, updates: int
+) -> None:
+    """By hand: (4 * 1 + 10) / 5 = 2.8 s, from a whole period behind the first update, and from that one and what there is
+    time for."""
+    watch = Watch()
+    monkeypatch.setattr(Dear, "watch", watch)
+    monkeypatch.setattr(time, "perf_counter", watch)
+    monkeypatch.setattr(trials, "MOST_UPDATE_SECONDS", most)
+    recipe = dataclasses.replace(tiny, optimizer=Dear())
+    trial = Trial(recipe, learner, dtype=torch.float32, device=CPU, vocabulary=vocabulary)
+    cost = trial.optimizer()
+    assert (cost.seconds, cost.more_gradients, cost.state_bytes) == (pytest.approx(2.8), 0.0, 48)
+    assert trial._weights.stepper._steps == updates
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "wanted"), [(Sophia(interval=4), 0.5), (Sam(), 1.0), (Sam(inner=Sophia(interval=4)), 1.5)]
+)
+def test_gradients_that_are_asked_for_now_and_then_count_in_the_mean(
+    tiny: Recipe, learner: Learner, vocabulary: Vocabulary, optimizer: Optimizer, wanted: float
+) -> None:
+    """Sophia's two in four updates, SAM's one in each, and both."""
+    recipe = dataclasses.replace(tiny, optimizer=optimizer)
+    trial = Trial(recipe, learner, dtype=torch.float32, device=CPU, vocabulary=vocabulary)
+    trial.point(1)
+    cost = trial.optimizer()
+    assert cost.more_gradients == wanted and cost.seconds > 0
+
+
+class Holding(Optimizer):
+    """Asks for gradients while it holds 64 MiB."""
+
+    @property
+    def period(self) -> int:
+        return 1
+
+    def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Stepper:
+        return HoldingStepper(Watch())
+
+
+class HoldingStepper(DearStepper):
+    def step(self, multiplier: float, closure: Gradients, *, decay: float = 1.0) -> None:
+        block = torch.ones(64 << 18)
+        closure()
+        del block
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_what_is_held_while_gradients_are_asked_for_counts_in_every_point(
+    tiny: Recipe, learner: Learner, vocabulary: Vocabulary
+) -> None:
+    """64 MiB beside the micro-batch, from then on."""
+    configure(CPU)
+    recipe = dataclasses.replace(tiny, optimizer=Holding())
+    trial = Trial(recipe, learner, dtype=torch.float32, device=CPU, vocabulary=vocabulary)
+    before = trial.point(4).bytes
+    trial.optimizer()
+    assert 56 << 20 < trial.point(4).bytes - before < 90 << 20

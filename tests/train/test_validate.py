@@ -33,7 +33,7 @@ class Watching(torch.nn.Module):
 
     def __init__(self, vocab: int, logits: Any = None) -> None:
         super().__init__()
-        self.vocab, self._logits = vocab, logits
+        self.vocab, self._logits, self.shifted = vocab, logits, False
         self.asked: list[tuple[Tensor, Tensor]] = []
         self.encoder = Plain()  # what is hidden is what is seen
 
@@ -312,3 +312,16 @@ def test_ranks_share_the_rows_of_a_look(heldout: HeldOut, learner: Learner) -> N
     assert both.masked == alone.masked
     assert both.nats_per_token == pytest.approx(alone.nats_per_token, rel=1e-12)
     assert both.by_source == {"synthetic": pytest.approx(alone.by_source["synthetic"], rel=1e-12)}
+
+
+def test_a_shifted_model_is_not_asked_for_the_first_position(heldout: HeldOut, learner: Learner) -> None:
+    """It sees the same rows; its answer is the mean over all other masked positions, from the states before them."""
+    learner.model.shifted = True
+    answer = ask(heldout, learner.model, rows=9)
+    masked = heldout._masked[:9]
+    ids = torch.from_numpy(np.where(masked, heldout._mask_id, heldout._ids[:9]))
+    with torch.no_grad():
+        logits = learner.model.head(learner.model.encoder(ids), learner.model.encoder.embedding.weight)
+    chances = logits[:, :-1].log_softmax(-1).gather(2, torch.from_numpy(heldout._ids[:9, 1:, None]))[..., 0]
+    assert answer.masked == masked[:, 1:].sum() < masked.sum()
+    assert answer.nats_per_token == pytest.approx(-chances[torch.from_numpy(masked[:, 1:])].mean().item(), rel=1e-5)

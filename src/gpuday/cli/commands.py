@@ -88,12 +88,12 @@ def replay(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
 
 
 def list_(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B008
-    """Runs in a folder; or, given a kind, the parts, presets and sizes there are.
+    """Runs in a folder; or the presets, sizes, parts with their knobs, and axes of a model that there are.
 
     Parameters
     ----------
     what
-        A folder of runs, or: presets, sizes, parts, or a kind of part such as optimizer.
+        A folder of runs, or: presets, sizes, parts, a kind of part such as optimizer, or axes.
     """
     importlib.import_module("gpuday.cli.rooms").list_command(what, output=output)
 

@@ -23,7 +23,6 @@ from gpuday.cli.screen import Screen, clean
 from gpuday.core.cache import cache_folder
 from gpuday.core.clock import Budget
 from gpuday.core.errors import EnvironmentFault
-from gpuday.models.flops import training_per_token
 from gpuday.presets.sizes import auto_size
 from gpuday.train.cgroup import memory_limits
 from gpuday.train.choices import thread_candidates
@@ -40,6 +39,7 @@ from gpuday.train.device import (
     product_speed,
 )
 from gpuday.train.probe import attention_kernels, clock_step, copy_speed, product_fault
+from gpuday.train.useful import flops_per_token
 
 Verdict = Literal["good", "notice", "bad"]
 GIB = 2**30
@@ -271,9 +271,7 @@ def _sizes(device: torch.device, bounds: dict[str, dict[str, float]]) -> Finding
         budget = Budget.parse(budget_text)
         size = auto_size(device.type, budget)
         recipe = presets.find(DEFAULT_PRESET)(size, budget)
-        length = recipe.data.length
-        share = recipe.objective.predicted(length, 1.0) / length
-        flops = training_per_token(recipe.model, vocab=recipe.data.vocab, length=length, predicted_share=share)
+        flops = flops_per_token(recipe, vocab=recipe.data.vocab)
         nearest = min(WIDTHS, key=lambda width: abs(width - recipe.model.width))
         speed = ESTIMATED_SHARE[device.type] * best[str(nearest)] / flops
         values[budget_text] = {"size": size, "estimated_tokens_per_second": speed}

@@ -11,17 +11,14 @@ from gpuday.presets.sizes import SIZES
 DEVICE = "not needed: the first CUDA device is taken, else the CPU; CUDA_VISIBLE_DEVICES=1 chooses another"
 RESUME = "not needed: the same command again resumes"
 THREADS = "not needed: the fit measures how many threads are best; OMP_NUM_THREADS fixes them"
-WARMUP = (
-    "a share of the budget: rate.warmup=0.02 with bert and modern; with crammed the rate rises until rate.peak=0.75 and"
-    " rate=trapezoid has a warmup"
-)
+WARMUP = "a share of the budget: rate.warmup=0.02, and rate.cooldown=0.2 at the other end"
 HEADS = "a width instead of a number: model.mixer.head_width, which is model.width divided by the heads"
 MICROBATCH = (
     "not needed: train.microbatch rows at a time make a step of batch.rows; the fit measures how many go at once"
 )
 BETAS = (
-    "two keys: optimizer.beta1 and optimizer.beta2 with bert and crammed; optimizer.rest.beta1 and optimizer.rest.beta2"
-    " with modern"
+    "two keys: optimizer.beta1 and optimizer.beta2 with bert, crammed, crammed_v1 and izsak; optimizer.rest.beta1 and"
+    " optimizer.rest.beta2 with modern"
 )
 DTYPE = "write train.dtype=bfloat16 or train.dtype=float32; without it the device's best is taken"
 # A dotted word is a key of the recipe, one with hyphens a flag, anything else a sentence. `-` and `_` are one.

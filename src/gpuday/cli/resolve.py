@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from gpuday.core.errors import GpudayError, UsageError, did_you_mean
 from gpuday.core.rundir import RunDir, check_name, read_json, write_json
 from gpuday.core.spelling import closest
 from gpuday.data.corpus import parse_source
+from gpuday.objectives import Learner
 from gpuday.presets.sizes import auto_size, find_size
 from gpuday.recipe import KINDS, Recipe
+from gpuday.schedules import Schedule
 from gpuday.train.assemble import make_learner
 from gpuday.train.device import pick_device
 from gpuday.train.trained import load_recipe
@@ -61,27 +63,19 @@ def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
     size = wanted if flags.size is None else flags.size
     if budget.seconds is not None and budget.seconds < LEAST_SECONDS:
         raise UsageError(f"{budget.seconds:g} seconds are too few for a step", where="--budget", fix="give 1s or more")
-    chosen = preset is None or size == "auto"
     device = pick_device().type
+    why = [f"the size for a budget of {text} on {device}"] if size == "auto" else []
     size = auto_size(device, budget) if size == "auto" else size
     find_size(size)  # an unknown one is refused before anything is announced
-    if chosen:
-        screen.tell("choice", preset=name, size=size, reason=f"for a budget of {text} on {device}")
+    if preset is None:
+        why.insert(0, "the preset that is taken where none is given")
+    if why:
+        screen.tell("choice", preset=name, size=size, reason="; ".join(why))
     with _at(str(preset)):
         recipe = config.merge(make(size, budget), tables)
     for key, value in _flagged(flags):
         recipe = config.replace_at(recipe, key, value)
-    for item in flags.set:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"{item!r} is not key=value", where="--set", fix="for example --set optimizer.lr=1e-3")
-        if key.strip() in ("preset", "size", "budget"):
-            asked = {"preset": "as the preset argument", "size": f"by --size {value}", "budget": f"by --budget {value}"}
-            raise UsageError(
-                f"{key.strip()} is a name, not a value", where="--set", fix=f"choose it {asked[key.strip()]}"
-            )
-        with _at(f"--set {item}"):
-            recipe = config.replace_at(recipe, key.strip(), config.parse_value(value.strip()))
+    recipe = _with_sets(recipe, flags.set)
     if budget.unit == "tokens" and budget.amount < recipe.data.length:
         raise UsageError(
             f"{budget.amount:g} tokens are less than one row, which has {recipe.data.length}",
@@ -89,6 +83,47 @@ def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
             fix=f"give {recipe.data.length}tok or more",
         )
     return recipe
+
+
+def _with_sets(recipe: Recipe, items: Sequence[str]) -> Recipe:
+    """With every `--set` applied: a part before its knobs, and one that another must come before after it, since their
+    order is no concern of a person. Of two with one key the later counts.
+
+    Raises the first one's UsageError when none of those left can be applied.
+    """
+    waiting = sorted(items, key=lambda item: item.partition("=")[0].count("."))
+    while waiting:
+        refused: list[tuple[str, UsageError]] = []
+        for item in waiting:
+            try:
+                recipe = _with_set(recipe, item)
+            except UsageError as error:
+                refused.append((item, error))
+        if len(refused) == len(waiting):
+            raise refused[0][1]
+        waiting = [item for item, _ in refused]
+    return recipe
+
+
+def _with_set(recipe: Recipe, item: str) -> Recipe:
+    key, equals, value = item.partition("=")
+    if not equals:
+        raise UsageError(f"{item!r} is not key=value", where="--set", fix="for example --set optimizer.lr=1e-3")
+    if key.strip() in ("preset", "size", "budget"):
+        asked = {"preset": "as the preset argument", "size": f"by --size {value}", "budget": f"by --budget {value}"}
+        raise UsageError(f"{key.strip()} is a name, not a value", where="--set", fix=f"choose it {asked[key.strip()]}")
+    with _at(f"--set {item}"):
+        return config.replace_at(recipe, key.strip(), _read(recipe, key.strip(), value.strip()))
+
+
+def _read(recipe: Recipe, key: str, text: str) -> Any:
+    """The value of a `--set`. Raises UsageError for a number where a schedule belongs: elsewhere the same word is a number."""
+    value = config.parse_value(text)
+    if isinstance(value, int | float) and isinstance(getattr(recipe, key, None), Schedule):
+        meant = habits.key_meant(key)
+        over = f"{key} is how that changes over the budget: {key}=linear" if meant else f"for example {key}=linear"
+        raise UsageError(f"{key} is a schedule, not a number", fix="; ".join(filter(None, (meant, over))))
+    return value
 
 
 def _find_preset(name: str, given: str | None, *, in_file: bool) -> presets.Preset:
@@ -193,10 +228,10 @@ def _brief(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
-def check_model(recipe: Recipe) -> None:
+def check_model(recipe: Recipe) -> Learner:
     """Make the model without memory, so that widths that do not go together are found before anything is spent."""
     with torch.device("meta"), _at("model"):
-        make_learner(recipe, vocab=recipe.data.vocab)
+        return make_learner(recipe, vocab=recipe.data.vocab)
 
 
 def claim_run(run: RunDir, recipe: Recipe, environment: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """The rooms after training, one by one: evaluate, export, report; and the commands that only look."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from gpuday import presets
 from gpuday.cli.flags import Flags, Output, TaskFlags
@@ -10,6 +12,7 @@ from gpuday.cli.screen import Screen
 from gpuday.core import config, parts
 from gpuday.core.absent import why_absent
 from gpuday.core.errors import DataError, UsageError, nearest
+from gpuday.core.explained import Knob, knobs, papers, plain, summary
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.evaluate.fill_mask import samples
 from gpuday.evaluate.finetune import PROTOCOLS
@@ -17,6 +20,7 @@ from gpuday.evaluate.score import evaluate_tasks
 from gpuday.evaluate.tasks import load, parse_tasks
 from gpuday.evaluate.word_bits import word_bits
 from gpuday.export.hf import export
+from gpuday.models.encoder import EncoderConfig
 from gpuday.presets.sizes import SIZES
 from gpuday.recipe import KINDS
 from gpuday.report.page import write_report
@@ -45,18 +49,19 @@ def report_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B0
 
 
 def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B008
-    """Runs in a folder; or, given a kind, the parts, presets and sizes there are."""
+    """Runs in a folder; or, given a kind, its parts; `parts` of all kinds, `axes` of a model, `presets`, `sizes`."""
     with Screen(as_json=output.json) as screen:
         know_parts(output.part, screen)
         if what == "presets":
-            screen.table("presets", [{"preset": n, "what": _first_line(presets.find(n))} for n in presets.names()])
+            screen.table("presets", [{"preset": n, "what": summary(presets.find(n))} for n in presets.names()])
         elif what == "sizes":
             screen.table("sizes", [{"size": name, **asdict(size)} for name, size in SIZES.items()])
         elif what in KINDS or what == "parts":
             kinds = KINDS if what == "parts" else {what: KINDS[what]}
             rows = [(name, kind, part) for name, kind in kinds.items() for part in parts.names(kind)]
-            found = [{"kind": n, "part": p, "what": _first_line(parts.find(k, p))} for n, k, p in rows]
-            screen.table("parts", found)
+            screen.table("parts", [_part_row(n, parts.find(k, p), brief=not screen.as_json) for n, k, p in rows])
+        elif what == "axes":
+            screen.table("axes of the model", [_axis_row(k, brief=not screen.as_json) for k in knobs(EncoderConfig)])
         elif Path(what).is_dir():
             runs = list_runs(Path(what))
             screen.table("runs", runs)
@@ -65,7 +70,7 @@ def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # n
         elif what == "runs":
             screen.table("runs", [])
         else:
-            known = [*KINDS, "parts", "presets", "sizes", "runs"]
+            known = [*KINDS, "parts", "axes", "presets", "sizes", "runs"]
             fix = why_absent(what) if "/" in what and not Path(what).exists() else nearest(what, known)
             raise UsageError(f"{what!r} is neither a folder nor a kind", where="list", fix=fix)
 
@@ -148,5 +153,21 @@ def report_room(run: RunDir, screen: Screen) -> None:
     screen.tell("report", file=str(write_report(run.root)))
 
 
-def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
+def _part_row(kind: str, part: type, *, brief: bool) -> dict[str, Any]:
+    """What a part is, its knobs with their defaults, and the papers it is from; `brief` is for people."""
+    defaults = {knob.name: plain(knob.default) for knob in knobs(part)}
+    shown = ", ".join(f"{name} {_brief(value)}" for name, value in defaults.items()) if brief else defaults
+    source = ", ".join(papers(part)) if brief else papers(part)
+    return {"kind": kind, "part": parts.name_of(part), "what": summary(part), "knobs": shown, "source": source}
+
+
+def _axis_row(axis: Knob, *, brief: bool) -> dict[str, Any]:
+    """An axis of the model: its default, what it can be, and its explanation."""
+    values = ", ".join(map(_brief, axis.values)) or axis.type if brief else axis.values or axis.type
+    default = plain(axis.default)
+    return {"axis": axis.name, "default": _brief(default) if brief else default, "values": values, "what": axis.what}
+
+
+def _brief(value: Any) -> str:
+    """A value as it is written after `--set key=`; of a table only that it is one."""
+    return "{...}" if isinstance(value, dict) else str(value) if isinstance(value, str) else json.dumps(value)

@@ -21,6 +21,8 @@ from gpuday.core.environment import environment
 from gpuday.core.errors import GpudayError
 from gpuday.core.rundir import RunDir, read_json
 from gpuday.data.prepared import PreparedData
+from gpuday.export.hf import foreseen
+from gpuday.objectives import Learner
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.device import EnergyMeter, describe, pick_device
@@ -38,7 +40,7 @@ def run_command(preset: str | None = None, *, flags: Flags = Flags(), tasks: Tas
     ranks = Ranks.of_environment()
     with Screen(as_json=flags.json, silent=not ranks.leads) as screen:
         recipe = resolve_recipe(preset, flags, screen)
-        check_model(recipe)
+        _foretell(check_model(recipe), screen)
         check_tasks(tasks)  # a missing task file is found before the budget is spent
         run = resolve_run(recipe, flags)
         with _claimed(run, ranks):
@@ -64,10 +66,16 @@ def train_command(preset: str | None = None, *, flags: Flags = Flags()) -> None:
     ranks = Ranks.of_environment()
     with Screen(as_json=flags.json, silent=not ranks.leads) as screen:
         recipe = resolve_recipe(preset, flags, screen)
-        check_model(recipe)
+        _foretell(check_model(recipe), screen)
         run = resolve_run(recipe, flags)
         with _claimed(run, ranks):
             prepare_and_train(recipe, run, screen, ranks)
+
+
+def _foretell(learner: Learner, screen: Screen) -> None:
+    """Tell what the export will refuse or leave out, before the budget is spent on it."""
+    if told := foreseen(learner):
+        screen.tell("notice", message=f"export, {told}")
 
 
 def prepare_and_train(recipe: Recipe, run: RunDir, screen: Screen, ranks: Ranks) -> None:

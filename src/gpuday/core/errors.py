@@ -65,16 +65,28 @@ class Interrupted(GpudayError):
 
 
 def at_least(where: str, **values: tuple[float, float]) -> None:
-    """Refuse numbers below their least value: `at_least("batch", rows=(rows, 0))`."""
-    within(where, **{name: (value, least, math.inf) for name, (value, least) in values.items()})
+    """Refuse numbers below their least value, and what is infinite: `at_least("batch", rows=(rows, 0))`."""
+    for name, (value, least) in values.items():
+        finite = "a finite number, " if value == math.inf else ""
+        _refuse_unless(least <= value < math.inf, where, name, value, f"{finite}{least:,} or more")
 
 
 def within(where: str, **values: tuple[float, float, float]) -> None:
     """Refuse numbers outside of their range, whose ends belong to it: `within("train", clip=(clip, 0.0, 100.0))`."""
     for name, (value, least, most) in values.items():
-        if not least <= value <= most:
-            asked = f"{least:,} or more" if most == math.inf else f"a number from {least:,} to {most:,}"
-            raise UsageError(f"{name} is {value}", where=f"{where}.{name}" if where else name, fix=f"give {asked}")
+        _refuse_unless(least <= value <= most, where, name, value, f"a number from {least:,} to {most:,}")
+
+
+def below_one(where: str, **values: float) -> None:
+    """Refuse numbers outside of [0, 1): decays, which at 1 let nothing new in, and moments that must come before the end of
+    a run: `below_one("optimizer", beta1=beta1)`."""
+    for name, value in values.items():
+        _refuse_unless(0.0 <= value < 1.0, where, name, value, "a number from 0 to below 1")
+
+
+def _refuse_unless(fits: bool, where: str, name: str, value: float, asked: str) -> None:
+    if not fits:
+        raise UsageError(f"{name} is {value}", where=f"{where}.{name}" if where else name, fix=f"give {asked}")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

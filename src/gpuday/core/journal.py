@@ -47,7 +47,9 @@ class Step:
 
     `seconds`, `tokens` and `flops` are totals at its end, `step_seconds` is its own time, of which it waited
     `waited_seconds` for its inputs, `first_row` the position of its first row in the stream, `microbatch` the rows that
-    a device got at a time. `reason` says why an update was `skipped`.
+    a device got at a time. `reason` says why an update was `skipped`. `question` is the objective's kind of step, `length`
+    the tokens that rows were cut into, 0 in a row of an earlier version; `decay` and `dropout` are the shares of the
+    recipe's.
     """
 
     step: int
@@ -67,6 +69,10 @@ class Step:
     waited_seconds: float = 0.0
     microbatch: int = 0
     reason: str = ""
+    question: str = ""
+    length: int = 0
+    decay: float = 1.0
+    dropout: float = 1.0
 
 
 @_row
@@ -103,6 +109,18 @@ class Rollback:
     from_step: int
     position: int
     reason: str
+
+
+@_row
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """The gradient's noise as the two halves of a step show it: |G|^2 (`signal`) and tr(S) (`trace`) of a row's gradient,
+    and the noise scale in rows over the latest measurements; null where no signal is seen."""
+
+    step: int
+    signal: float
+    trace: float
+    scale: float
 
 
 @_row

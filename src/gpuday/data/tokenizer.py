@@ -84,6 +84,12 @@ class TextTokenizer:
         specials = [found.pad_id, found.unk_id, found.cls_id, found.sep_id, found.mask_id]
         if len(set(specials)) < len(specials):
             raise DataError(f"{path} has one id for several special tokens", fix="give each of them its own")
+        bare = cls(Tokenizer.from_str(json.dumps({**json.loads(found._json), "post_processor": None})))
+        if bare.encode_batch(_PROBES) != found.encode_batch(_PROBES):
+            raise DataError(
+                f"the post_processor of {path} leaves out or repeats the text itself",
+                fix="let its template for a single text hold the text once, as in <cls> $A <sep>",
+            )
         for ids_of_text in found.encode_batch(_PROBES):
             found.decode(ids_of_text)
             if any(i > max(ids) for i in ids_of_text):
@@ -149,6 +155,17 @@ class TextTokenizer:
     def special_ids(self) -> tuple[int, ...]:
         """Ids that never stand for text, unused ones included; sorted."""
         return tuple(sorted(i for i, t in self.tokenizer.get_added_tokens_decoder().items() if t.special))
+
+    @cached_property
+    def continuing_ids(self) -> tuple[int, ...]:
+        """Ids of tokens that go on with the word of the token before them; sorted. Punctuation begins a word of its own.
+
+        WordPiece marks them by `##`; elsewhere they are those of letters and digits that no mark of a space leads.
+        """
+        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        marked, bytewise = isinstance(self.tokenizer.model, models.WordPiece), "Ġ" in vocabulary
+        found = (i for token, i in vocabulary.items() if _continues(token, marked=marked, bytewise=bytewise))
+        return tuple(sorted(set(found) - set(self.special_ids)))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text without special tokens; runs on all threads."""
@@ -262,6 +279,17 @@ def _template(tokenizer: Tokenizer) -> processors.TemplateProcessing:
 def _special(tokenizer: Tokenizer, name: str) -> int | None:
     found = (tokenizer.token_to_id(candidate) for candidate in _EQUIVALENTS[name])
     return next((i for i in found if i is not None), None)
+
+
+def _continues(token: str, *, marked: bool, bytewise: bool) -> bool:
+    """Whether a token stands inside a word. `bytewise`: its characters stand for bytes, those of letters beyond ASCII for
+    0x80 and above, which are all but ASCII's own and the 34 characters from U+0100 on."""
+    if marked:
+        return token.startswith("##")
+    first = token[:1]
+    if bytewise and first and not first.isascii():
+        return not 0x100 <= ord(first) < 0x122
+    return first.isalnum()
 
 
 def _batches(texts: Iterator[str]) -> Iterator[list[str]]:

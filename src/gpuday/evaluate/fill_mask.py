@@ -57,7 +57,7 @@ def _sample(trained: Trained, ids: NDArray[np.int64], position: int, *, truth: s
     tokenizer = trained.tokenizer
     row = ids[ids != tokenizer.pad_id].copy()
     row[position] = tokenizer.mask_id
-    logits = trained.model(
+    logits = trained.predictor(
         torch.from_numpy(row)[None].to(trained.device), torch.tensor([position], device=trained.device)
     )[0].float()
     logits[list(tokenizer.special_ids)] = -torch.inf  # no token of text; the share they had is spread over the rest

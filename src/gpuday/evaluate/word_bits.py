@@ -30,7 +30,7 @@ def word_bits(trained: Trained) -> dict[str, Any]:
             where=str(trained.run.data / "heldout.words"),
             fix="prepare the data again",
         )
-    return answer(trained.model, question, trained.device)
+    return answer(trained.predictor, question, trained.device)
 
 
 def answer(model: MaskedLM, question: WordQuestion, device: torch.device) -> dict[str, Any]:

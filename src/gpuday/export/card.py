@@ -14,21 +14,24 @@ import jinja2
 _TEMPLATE = """\
 ---
 library_name: transformers
-pipeline_tag: fill-mask
-tags: [encoder, masked-language-modelling, {{ export.kind | tojson }}, gpuday]
+pipeline_tag: {{ "feature-extraction" if note else "fill-mask" }}
+tags: [encoder, {{ "masked-language-modelling, " if masked }}{{ export.kind | tojson }}, gpuday]
 ---
 # {{ name | inline }}
 
-A transformer encoder trained **from scratch** by masked-language modelling with gpuday: recipe {{ recipe.preset | code }},
+A transformer encoder trained **from scratch** by {{ how }} with gpuday: recipe {{ recipe.preset | code }},
 size {{ recipe.size | code }}, within a budget of {{ budget | inline }}. It is a native {{ export.kind | code }} model: no remote code.
+{%- if note %}
+The folder holds {{ note | inline }}.
+{%- endif %}
 
 ## Use
 
 ```python
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import {{ auto }}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("PATH")
-model = AutoModelForMaskedLM.from_pretrained("PATH")
+model = {{ auto }}.from_pretrained("PATH")
 ```
 
 `AutoModelForSequenceClassification` loads the same folder with a new head, ready for fine-tuning. `model.safetensors`
@@ -57,7 +60,7 @@ Fine-tuned by protocol {{ protocol | inline }}; median over seeds.
 ## Limits
 
 - Rows of at most {{ export.max_length }} tokens: longer ones were never trained{{ cut }}.
-- It predicts masked tokens; every other use needs fine-tuning.
+- {{ "Every use" if note else "It predicts masked tokens; every other use" }} needs fine-tuning.
 - It knows what its training text says and nothing else, biases and errors of that text included.
 
 <details><summary>The whole recipe</summary>
@@ -94,15 +97,20 @@ def write_card(*, name: str, recipe: dict[str, Any], summary: dict[str, Any], ex
         value = _at(summary, path)
         if isinstance(value, int | float | str) and not isinstance(value, bool):
             facts.append((label, form.format(value) if form == "{}" or not isinstance(value, str) else value))
-    parity = (
-        f"{export['parity_max_abs']:.2g} (largest difference of a logit, fp32, transformers {export['transformers']})"
-    )
+    objective = recipe["objective"]["part"]
+    note = export.get("reason") or ""
+    answer = "hidden state" if note else "logit"
+    parity = f"{export['parity_max_abs']:.2g} (largest difference of a {answer}, fp32, transformers {export['transformers']})"
     facts += [("Longest row", f"{export['max_length']} tokens"), ("Equal to the trained model within", parity)]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 (not HTML)
     environment.filters |= {"inline": _inline, "code": _code}
     return environment.from_string(_TEMPLATE, template_class=jinja2.Template).render(
         name=name,
         recipe=recipe,
+        masked=objective == "mlm",
+        how="masked-language modelling" if objective == "mlm" else f"the objective {_code(objective)}",
+        note=note,
+        auto="AutoModel" if note else "AutoModelForMaskedLM",
         recipe_json=json.dumps(_without_folders(recipe), indent=2),
         budget=_budget(recipe["budget"]),
         export=export,

@@ -1,6 +1,6 @@
-"""Proof that an exported folder is our model: it is loaded as any user would, and its logits are compared with ours.
+"""Proof that an exported folder is our model: it is loaded as any user would, and its answers are compared with ours.
 
-In fp32 on the CPU, on a padded batch with a full row, a row of one token and rows between; at real tokens only, since
+Answers are logits, or hidden states of a folder that holds the encoder alone. In fp32 on the CPU, on a padded batch with a full row, a row of one token and rows between; at real tokens only, since
 what stands at padding is nobody's prediction, but NaN is refused anywhere: one in a padded key spoils the real queries.
 """
 
@@ -39,33 +39,37 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def check_model(model: MaskedLM, folder: Path) -> dict[str, Any]:
-    """Load a folder by AutoModelForMaskedLM and AutoModelForSequenceClassification and compare it with the model.
+def check_model(model: MaskedLM, folder: Path, *, head: bool = True) -> dict[str, Any]:
+    """Load a folder by AutoModelForMaskedLM, without a `head` by AutoModel, and compare it with the model; load it by
+    AutoModelForSequenceClassification too.
 
-    Returns `parity_max_abs`, the largest absolute difference of logits at real tokens, and the `rows` compared.
-    Raises ParityError when it exceeds 1e-3 (less for small logits), when a weight is missing, unknown or misshapen, or
+    Returns `parity_max_abs`, the largest absolute difference of answers at real tokens, and the `rows` compared.
+    Raises ParityError when it exceeds 1e-3 (less for small answers), when a weight is missing, unknown or misshapen, or
     when a value is not finite.
     """
     ids, mask = padded_batch(model.vocab, model.length)
-    native = _load("AutoModelForMaskedLM", folder)
+    native = _load("AutoModelForMaskedLM", folder) if head else _load("AutoModel", folder, new=("pooler.",))
+    reference = _reference(model)
     with torch.inference_mode():
-        theirs = native(input_ids=ids, attention_mask=mask.long()).logits
-        ours = _reference(model)(ids, mask=mask).view(*ids.shape, model.vocab)
+        answer = native(input_ids=ids, attention_mask=mask.long())
+        theirs = answer.logits if head else answer.last_hidden_state
+        ours = reference(ids, mask=mask).view(*ids.shape, -1) if head else reference.encoder(ids, mask)
+    what = "logits" if head else "hidden states"
     if theirs.shape != ours.shape:
-        raise ParityError(f"logits have shape {tuple(theirs.shape)}, ours {tuple(ours.shape)}", where=str(folder))
-    for name, logits in (("exported", theirs), ("trained", ours)):
-        if not torch.isfinite(logits).all():
-            raise ParityError(f"the {name} model's logits on a padded batch are not finite", where=str(folder))
+        raise ParityError(f"{what} have shape {tuple(theirs.shape)}, ours {tuple(ours.shape)}", where=str(folder))
+    for name, answers in (("exported", theirs), ("trained", ours)):
+        if not torch.isfinite(answers).all():
+            raise ParityError(f"the {name} model's {what} on a padded batch are not finite", where=str(folder))
     largest = float((theirs - ours)[mask].abs().max())
-    # Rounding shrinks with the logits, so that a barely trained model must not pass by being small.
+    # Rounding shrinks with the answers, so that a barely trained model must not pass by being small.
     allowed = TOLERANCE * min(1.0, float(ours[mask].std()))
     if largest > allowed:
         raise ParityError(
-            f"the exported model's logits differ from the trained model's by {largest:.3g}, more than {allowed:.3g}",
+            f"the exported model's {what} differ from the trained model's by {largest:.3g}, more than {allowed:.3g}",
             where=str(folder),
             fix="keep the run and report it with the version of transformers; the trained weights are unharmed",
         )
-    _check_classifier(folder, ids, mask)
+    _check_classifier(folder, ids, mask, head=head)
     return {"parity_max_abs": largest, "rows": len(ids)}
 
 
@@ -82,6 +86,7 @@ def _reference(model: MaskedLM) -> MaskedLM:
     """The model again in fp32 on the CPU, whatever device and compute dtype the given one has."""
     copy = MaskedLM(model.config, vocab=model.vocab, length=model.length)
     copy.load_state_dict({name: value.detach().float().cpu() for name, value in model.state_dict().items()})
+    copy.shifted = model.shifted
     return copy.eval()
 
 
@@ -118,12 +123,12 @@ def _load(auto: str, folder: Path, *, new: tuple[str, ...] = (), unused: tuple[s
     return loaded
 
 
-def _check_classifier(folder: Path, ids: Tensor, mask: Tensor) -> None:
+def _check_classifier(folder: Path, ids: Tensor, mask: Tensor, *, head: bool) -> None:
     """The folder fine-tunes: a classifier loads from it, all its trunk's weights included, and answers."""
     model = _load(
         "AutoModelForSequenceClassification",
         folder,
-        new=("classifier.", "bert.pooler."),
+        new=("classifier.", "bert.pooler.") if head else ("classifier.", "bert.pooler.", "head."),
         unused=("decoder.", "cls.predictions."),
     )
     with torch.inference_mode():

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from gpuday.models.visible import places_in_document
 
+ADDED = ("learned", "sinusoidal", "scaled_sinusoidal")
+
 
 def sinusoids(length: int, width: int) -> Tensor:
     """[length, width] fp32: sines in even columns, cosines in odd ones, wavelengths from 2 pi to 10000 * 2 pi."""

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gpuday.core.errors import UsageError
+
 Kernel = Literal["sdpa", "flex", "varlen"]
 
 
@@ -18,11 +20,21 @@ class Visible:
     """Lives for one forward pass. A `reach` of r limits a token to positions at distance r at most; None does not.
 
     mask [B, L] bool or None: False marks padding, which nobody sees. segments [B, L] int or None: the number of each
-    token's document, equal numbers side by side; tokens see their own document only.
+    token's document, equal numbers side by side; tokens see their own document only. causal: a token sees itself and
+    what stands before it. `kept` begins empty: layers leave there, by name, what later layers of the pass read.
     """
 
-    def __init__(self, mask: Tensor | None = None, segments: Tensor | None = None, kernel: Kernel = "sdpa") -> None:
-        self.mask, self.segments, self.kernel = mask, segments, kernel
+    def __init__(
+        self,
+        mask: Tensor | None = None,
+        segments: Tensor | None = None,
+        kernel: Kernel = "sdpa",
+        *,
+        causal: bool = False,
+    ) -> None:
+        self.mask, self.segments, self.kernel, self.causal = mask, segments, kernel, causal
+        self.kept: dict[str, Tensor] = {}
+        self.repeat = 0  # how often the blocks were passed through before, where a shape passes them again
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -30,6 +42,17 @@ class Visible:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
+
+    def pooled(self, factor: int) -> "Visible":
+        """What groups of `factor` neighbours see of each other; a group is real where one of its tokens is."""
+        if self.segments is not None or self.causal:
+            raise UsageError(
+                "positions that are averaged can neither keep documents apart nor look back only",
+                where="model.shape",
+                fix="choose the plain shape, or set train.isolate=false and an objective that sees both sides",
+            )
+        mask = None if self.mask is None else self.mask.unflatten(1, (-1, factor)).any(-1)
+        return self.once(("pooled", factor), lambda: Visible(mask, None, self.kernel))  # type: ignore[no-any-return]
 
     def pairs(self, reach: int | None, length: int, device: torch.device) -> Tensor | None:
         """Which key each query sees: bool, broadcastable to [B, heads, L, L]; None where each sees every one."""
@@ -41,25 +64,32 @@ class Visible:
 
     def _pairs(self, reach: int | None, length: int, device: torch.device) -> Tensor | None:
         limits = []
-        if reach is not None:
+        if reach is not None or self.causal:
             at = torch.arange(length, device=device)
-            limits.append((at[:, None] - at).abs() <= reach)
+            limits.append(self._near(at[:, None] - at, reach))
         if self.segments is not None:
             limits.append((self.segments[:, :, None] == self.segments[:, None, :])[:, None])
         allowed = limits[0] & limits[-1] if limits else None
         if self.mask is None:
             return allowed
-        real = self.mask[:, None, None, :]
+        # Padding sees the real keys, too; in a row of nothing but padding all of it, since softmax over nothing is NaN.
+        real = (self.mask | ~self.mask.any(1, keepdim=True))[:, None, None, :]
         if allowed is None:
             return real
-        # A padded query with no real key in sight would attend to nothing, and softmax over nothing is NaN.
+        # So may a single query be left with nothing.
         return (allowed & real) | torch.eye(length, dtype=torch.bool, device=device)
+
+    def _near(self, behind: Tensor, reach: int | None) -> Tensor:
+        """Whether a key so many positions behind its query (before it, if negative) is in sight."""
+        if reach is None:
+            return behind >= 0
+        return (behind >= 0) & (behind <= reach) if self.causal else behind.abs() <= reach
 
     def _bands(self, reach: int, length: int, device: torch.device) -> Tensor:
         chunks, window = length // reach, 3 * reach
         query = torch.arange(length, device=device).view(chunks, reach, 1)
         key = torch.arange(-reach, length + reach, device=device).unfold(0, window, reach)[:, None, :]
-        allowed = ((query - key).abs() <= reach) & (key >= 0) & (key < length)
+        allowed = self._near(query - key, reach) & (key >= 0) & (key < length)
         if self.segments is not None:
             theirs = F.pad(self.segments, (reach, reach)).unfold(1, window, reach)
             allowed = allowed & (self.segments.view(-1, chunks, reach, 1) == theirs[:, :, None, :])

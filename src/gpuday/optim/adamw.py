@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from gpuday.core.errors import at_least, within
-from gpuday.optim import Named, Optimizer, Stepper
+from gpuday.core.errors import at_least, below_one
+from gpuday.optim import LEAST_EPS, Named, Optimizer, Stepper
 from gpuday.optim._groups import TorchStepper, decay_groups
 
 
@@ -26,10 +26,14 @@ class Adamw(Optimizer):
     """Decoupled decay, times the rate, per step."""
 
     def __post_init__(self) -> None:
-        at_least("optimizer", lr=(self.lr, 0.0), eps=(self.eps, 0.0), weight_decay=(self.weight_decay, 0.0))
-        within("optimizer", beta1=(self.beta1, 0.0, 1.0), beta2=(self.beta2, 0.0, 1.0))
+        at_least("optimizer", lr=(self.lr, 0.0), eps=(self.eps, LEAST_EPS), weight_decay=(self.weight_decay, 0.0))
+        below_one("optimizer", beta1=self.beta1, beta2=self.beta2)
 
-    def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32) -> Stepper:
+    @property
+    def period(self) -> int:
+        return 1
+
+    def build(self, parameters: Sequence[Named], *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Stepper:
         groups = decay_groups(parameters, lr=self.lr, weight_decay=self.weight_decay)
         betas = (self.beta1, self.beta2)
         return TorchStepper(torch.optim.AdamW(groups, betas=betas, eps=self.eps, fused=True), parameters)

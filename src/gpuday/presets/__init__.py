@@ -20,8 +20,9 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Preset:
-    """The preset function called `name`. Raises UsageError with the nearest match."""
-    if name not in names():
-        raise UsageError(f"no preset is called {name!r}", where="PRESET", fix=nearest(name, names()))
-    preset: Preset = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    """The preset function called `name`, in which - and _ are one. Raises UsageError with the nearest match."""
+    module = name.replace("-", "_")
+    if module not in names():
+        raise UsageError(f"no preset is called {name!r}", where="PRESET", fix=nearest(module, names()))
+    preset: Preset = getattr(importlib.import_module(f"{__name__}.{module}"), module)
     return preset

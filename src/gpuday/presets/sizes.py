@@ -17,7 +17,7 @@ class Size:
     vocab: int
 
 
-SIZES = {
+LADDER = {
     "nano": Size(layers=4, width=256, vocab=8192),
     "micro": Size(layers=6, width=384, vocab=16384),
     "mini": Size(layers=8, width=512, vocab=16384),
@@ -25,6 +25,15 @@ SIZES = {
     "base": Size(layers=16, width=768, vocab=32768),
     "large": Size(layers=24, width=1024, vocab=32768),
 }
+# From deep and narrow to shallow and wide at two thirds of base's FLOPs and more, for the ablation of Geiping &
+# Goldstein, arXiv 2212.14034: `crammed-bamboo`, its runs of 24 layers of 512, and `bert-i4`. `auto` never takes one.
+# Heads are as wide as the preset's, so that `wide` has 17 of 64; `bert-i4` has 8 of 136, with model.mixer.head_width=136.
+OUTLINES = {
+    "bamboo": Size(layers=48, width=384, vocab=32768),
+    "deep": Size(layers=24, width=512, vocab=32768),
+    "wide": Size(layers=8, width=1088, vocab=32768),
+}
+SIZES = {**LADDER, **OUTLINES}
 
 # Largest size worth its steps, by seconds of budget. From the CPU's measured 10k tokens/s at nano and the ratio of the
 # sizes' FLOPs a token, and for a GPU at 300 TFLOP/s: each size first where it reads about 20 tokens a parameter.

@@ -76,8 +76,9 @@ def export(record: RunRecord) -> tuple[str, list[tuple[str, str]]]:
     told = ("kind", "reason", "parity_max_abs")
     rest = [(formats.clean(str(k)), formats.text(v)) for k, v in found.items() if k not in told and v]
     if kind and formats.is_number(parity):
+        what = "hidden states" if reason else "logits"  # a reason why the folder holds the encoder alone
         sentence = (
-            f"Exported as {formats.text(kind)}; its logits differ from the trained model's by at most {parity:.3g}."
+            f"Exported as {formats.text(kind)}; its {what} differ from the trained model's by at most {parity:.3g}."
         )
     elif kind:
         sentence = f"Exported as {formats.text(kind)}. Parity with the trained model was not measured."

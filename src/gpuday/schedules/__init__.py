@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 
-from gpuday.core.errors import UsageError
 from gpuday.core.parts import Part
+from gpuday.schedules._phases import Fall, check_levels, check_phases, check_shares, half_cosine, phased
+
+__all__ = ["Fall", "Schedule", "check_levels", "check_phases", "check_shares", "half_cosine", "phased"]
 
 
 class Schedule(Part, ABC):
@@ -11,10 +13,3 @@ class Schedule(Part, ABC):
 
     @abstractmethod
     def __call__(self, fraction: float) -> float: ...
-
-
-def check_shares(**shares: float) -> None:
-    """Refuse shares of the budget that are not in [0, 1]."""
-    for name, value in shares.items():
-        if not 0.0 <= value <= 1.0:
-            raise UsageError(f"{name} is {value}", where=name, fix="give a share of the budget from 0 to 1")

@@ -1,25 +1,29 @@
 """Linear warm-up, then half a cosine to `end` at the deadline (Loshchilov & Hutter, arXiv 1608.03983)."""
 
-import math
 from dataclasses import dataclass
 
-from gpuday.schedules import Schedule, check_shares
+from gpuday.schedules import Schedule, check_phases, half_cosine, phased
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
-    """Up over `warmup`, then down to `end` along a half cosine."""
+    """Up over `warmup`, then down to `end` along a half cosine; or up along it, with `rising`."""
 
     warmup: float = 0.02
     """Share of the budget over which the multiplier rises from 0 to 1."""
+    cooldown: float = 0.0
+    """Share of the budget over which it falls from where the shape is to `end` in a straight line; 0 for none."""
     end: float = 0.0
-    """Multiplier at the deadline."""
+    """Multiplier at the deadline; with `rising` where the half cosine begins, and to which only a cool-down leads."""
+    rising: bool = False
+    """Run through the half cosine backwards, from `end` up to 1."""
 
     def __post_init__(self) -> None:
-        check_shares(warmup=self.warmup, end=self.end)
+        check_phases(warmup=self.warmup, cooldown=self.cooldown, end=self.end)
 
     def __call__(self, fraction: float) -> float:
-        if fraction < self.warmup:
-            return fraction / self.warmup
-        done = 1.0 if self.warmup == 1.0 else (fraction - self.warmup) / (1.0 - self.warmup)
-        return max(0.0, self.end + (1.0 - self.end) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
+        return phased(fraction, self._shape, warmup=self.warmup, cooldown=self.cooldown, end=self.end)
+
+    def _shape(self, done: float) -> float:
+        fallen = 1.0 - done if self.rising else done
+        return self.end + (1.0 - self.end) * half_cosine(fallen)

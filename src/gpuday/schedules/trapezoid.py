@@ -1,12 +1,12 @@
-"""Linear warm-up, plateau, linear cool-down to `end` exactly at the deadline.
+"""Linear warm-up, plateau, cool-down to `end` exactly at the deadline.
 
 With no plateau it is the linear decay to zero of Bergsma et al., arXiv 2502.15938; with one, the warm-up-stable-decay
-of Hu et al., arXiv 2404.06395.
+of Hu et al., arXiv 2404.06395. Other ways down than the straight line: Haegele et al., arXiv 2405.18392.
 """
 
 from dataclasses import dataclass
 
-from gpuday.schedules import Schedule, check_shares
+from gpuday.schedules import Fall, Schedule, check_phases, phased
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,17 @@ class Trapezoid(Schedule):
     cooldown: float = 0.8
     """Share of the budget over which it falls from 1 to `end`."""
     end: float = 0.0
-    """Multiplier at the deadline."""
+    """Multiplier at the deadline, to which only a cool-down leads."""
+    cooldown_shape: Fall = "linear"
+    """The way down: a straight line; 1 - sqrt of the time in it, which is steep at first; or half a cosine."""
 
     def __post_init__(self) -> None:
-        check_shares(warmup=self.warmup, cooldown=self.cooldown, end=self.end)
+        check_phases(warmup=self.warmup, cooldown=self.cooldown, end=self.end, ends_by_itself=False)
 
     def __call__(self, fraction: float) -> float:
-        up = 1.0 if self.warmup == 0 else fraction / self.warmup
-        down = 1.0 if self.cooldown == 0 else self.end + (1.0 - self.end) * (1.0 - fraction) / self.cooldown
-        return max(0.0, min(1.0, up, down))
+        return phased(
+            fraction, self._shape, warmup=self.warmup, cooldown=self.cooldown, end=self.end, fall=self.cooldown_shape
+        )
+
+    def _shape(self, done: float) -> float:
+        return 1.0

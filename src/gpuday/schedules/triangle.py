@@ -5,22 +5,36 @@ Geiping & Goldstein, arXiv 2212.14034 (`budget-triangle2` of its code: start 0.2
 
 from dataclasses import dataclass
 
-from gpuday.schedules import Schedule, check_shares
+from gpuday.schedules import Schedule, check_levels, check_phases, check_shares, phased
 
 
 @dataclass(frozen=True, kw_only=True)
 class Triangle(Schedule):
-    """From `start` to 1 at `peak`, then to 0 at the deadline; the paper's `min(start + x (1 - start) / peak, 4 (1 - x))`."""
+    """From `start` to 1 at `peak`, then to `end` at the deadline.
+
+    With the defaults it is the paper's `min(start + x (1 - start) / peak, 4 (1 - x))`.
+    """
 
     start: float = 0.25
-    """Multiplier at fraction 0."""
+    """Multiplier at fraction 0, or at the end of a warm-up."""
     peak: float = 0.75
-    """Share of the budget at which the multiplier is 1."""
+    """Share of what follows the warm-up at which the multiplier is 1; 1.0 leaves no time to fall in."""
+    warmup: float = 0.0
+    """Share of the budget over which the multiplier rises from 0 to `start`."""
+    cooldown: float = 0.0
+    """Share of the budget over which it falls from where the shape is to `end` in a straight line; 0 for none."""
+    end: float = 0.0
+    """Multiplier at the deadline, to which with a `peak` of 1.0 only a cool-down leads."""
 
     def __post_init__(self) -> None:
-        check_shares(start=self.start, peak=self.peak)
+        check_shares(peak=self.peak)
+        check_levels(start=self.start)
+        check_phases(warmup=self.warmup, cooldown=self.cooldown, end=self.end, ends_by_itself=self.peak < 1.0)
 
     def __call__(self, fraction: float) -> float:
-        if fraction < self.peak:
-            return self.start + (1.0 - self.start) * fraction / self.peak
-        return 1.0 if self.peak == 1.0 else max(0.0, (1.0 - fraction) / (1.0 - self.peak))
+        return phased(fraction, self._shape, warmup=self.warmup, cooldown=self.cooldown, end=self.end)
+
+    def _shape(self, done: float) -> float:
+        if done < self.peak:
+            return self.start + (1.0 - self.start) * done / self.peak
+        return 1.0 if self.peak == 1.0 else self.end + (1.0 - self.end) * (1.0 - done) / (1.0 - self.peak)

@@ -11,49 +11,42 @@ larger step: a run that went back is at a smaller step than before, on a new bra
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
+from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from gpuday.core.errors import EnvironmentFault
 from gpuday.core.rundir import fsync_folder, set_aside, write_atomic
-from gpuday.core.sealed import Broken, digest, is_count, seal, unseal
-
-MODEL, OPTIMIZER, STATE, MANIFEST, LATEST = (
-    "model.safetensors",
-    "optimizer.safetensors",
-    "state.json",
-    "manifest.json",
-    "LATEST",
+from gpuday.core.sealed import digest, seal
+from gpuday.train.saved_folder import (
+    MANIFEST,
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    Damaged,
+    Saved,
+    age,
+    is_called_sound,
+    is_whole,
+    peek,
+    read,
+    step_of,
+    unsealed,
 )
+
+LATEST = "LATEST"
 KEEP = 2
-NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # something else has its name
 _FOLDER = re.compile(r"step-(\d{8,})")
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint as it was read: tensors on the CPU, and JSON values."""
-
-    folder: Path
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    state: dict[str, Any]
-    passed_over: bool = False
-    """Whether a newer one that could not be read is still in its place."""
-
-
-class Damaged(Exception):
-    """A checkpoint that must not be used; the message is the reason, fit for a folder's name."""
 
 
 def save(
@@ -75,8 +68,8 @@ def save(
     temporary = root / f".tmp-{step:08d}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     files = {
-        MODEL: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in model.items()}),
-        OPTIMIZER: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in optimizer.items()}),
+        MODEL: tensor_bytes({k: v.detach().cpu().contiguous() for k, v in model.items()}),
+        OPTIMIZER: tensor_bytes({k: v.detach().cpu().contiguous() for k, v in optimizer.items()}),
         STATE: json.dumps(state, allow_nan=False).encode(),
     }
     listing = {name: {"bytes": len(data), "xxh3_128": digest(data)} for name, data in files.items()}
@@ -111,8 +104,8 @@ def _prune(root: Path, final: Path) -> None:
     """Remove all but the one that was just saved, the newest, and a sound one where those are doubtful."""
     folders = _folders(root)
     kept = {final, *folders[:KEEP]}
-    if not any(map(_is_called_sound, kept)):
-        kept.update([folder for folder in folders if _is_called_sound(folder)][:1])
+    if not any(map(is_called_sound, kept)):
+        kept.update([folder for folder in folders if is_called_sound(folder)][:1])
     for old in folders:
         if old not in kept:
             with contextlib.suppress(OSError):  # the new one stands; what could not be removed is the next save's
@@ -141,22 +134,14 @@ def make_room(root: Path) -> str:
     there = sorted(root.glob("step-*.bad-*"))
     if not there:
         folders = _folders(root)
-        sound = [folder for folder in folders if _is_called_sound(folder)]
+        sound = [folder for folder in folders if is_called_sound(folder)]
         needed = [*sound[:1], *folders[:1]][:1]
-        if len(folders) > 1 and all(map(_is_whole, {*needed, folders[0]})):
+        if len(folders) > 1 and all(map(is_whole, {*needed, folders[0]})):
             there = [folder for folder in reversed(folders) if folder not in needed]
     if not there:
         return ""
     _discard(there[0])
     return there[0].name
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        _verified(folder)
-    except (Damaged, OSError):
-        return False
-    return True
 
 
 def load_newest(
@@ -176,9 +161,11 @@ def load_newest(
         _restore(old, root)
     _check_pointer(root, warn)
     unread: OSError | None = None
-    for folder in _folders(root):
+    folders = _folders(root)
+    for folder, older in itertools.zip_longest(folders, folders[1:]):
+        before = f"trying the one before{_made_again(folder, older)}"
         try:
-            saved = _load(folder)
+            saved = read(folder)
             if fits(saved):
                 return replace(saved, passed_over=unread is not None)
         except Damaged as reason:
@@ -186,15 +173,25 @@ def load_newest(
                 where = f"set aside as {set_aside(folder, str(reason)).name}"
             except OSError as error:
                 where = f"it could not be set aside: {error.strerror}"
-            warn(f"checkpoint {folder.name} is damaged ({reason}); {where}, trying the one before")
+            warn(f"checkpoint {folder.name} is damaged ({reason}); {where}, {before}")
         except OSError as error:
             if error.errno != errno.EIO:
                 raise _refused(folder, error) from error
             unread = error
-            warn(f"checkpoint {folder.name} cannot be read ({error.strerror}); it stays, trying the one before")
+            warn(f"checkpoint {folder.name} cannot be read ({error.strerror}); it stays, {before}")
     if unread is not None:
         raise _refused(root, unread) from unread
     return None
+
+
+def _made_again(folder: Path, older: Path | None) -> str:
+    """What going on from an older one costs. It may be of a larger step, which the run has gone back from."""
+    many = 0 if older is None else step_of(folder) - step_of(older)
+    return (
+        f", after which {many} step{'' if many == 1 else 's'} {'is' if many == 1 else 'are'} made again"
+        if many > 0
+        else ""
+    )
 
 
 def _refused(path: Path, error: OSError) -> EnvironmentFault:
@@ -209,12 +206,12 @@ def _refused(path: Path, error: OSError) -> EnvironmentFault:
 def load(root: Path, step: int) -> Saved:
     """The checkpoint of a step, and nothing changed on the disk: for ranks that are told which one to take. Raises
     Damaged or OSError."""
-    return _load(root / f"step-{step:08d}")
+    return read(root / f"step-{step:08d}")
 
 
 def newest_state(root: Path) -> dict[str, Any]:
     """The state of the newest checkpoint that still tells it, without its tensors; empty where there is none."""
-    return next((state for folder in _folders(root) if (state := _peek(folder))), {})
+    return next((state for folder in _folders(root) if (state := peek(folder))), {})
 
 
 def drop_after(root: Path, step: int) -> list[str]:
@@ -222,7 +219,7 @@ def drop_after(root: Path, step: int) -> list[str]:
     they harm nobody as soon as a checkpoint of the new branch is written."""
     left = []
     for folder in _folders(root):
-        if _step_of(folder) > step:
+        if step_of(folder) > step:
             try:
                 _discard(folder)
             except OSError:
@@ -262,7 +259,7 @@ def _check_pointer(root: Path, warn: Callable[[str], None]) -> None:
     """Report a LATEST that is damaged. It is for readers of the folder: resuming takes the newest whole checkpoint,
     which may be newer than LATEST when a kill came between the two renames."""
     try:
-        _unsealed((root / LATEST).read_bytes())
+        unsealed((root / LATEST).read_bytes())
     except FileNotFoundError:
         return
     except (Damaged, OSError) as reason:
@@ -271,99 +268,13 @@ def _check_pointer(root: Path, warn: Callable[[str], None]) -> None:
 
 def steps(root: Path) -> list[int]:
     """Steps of the checkpoints that are there, newest first; their checksums are not looked at."""
-    return [_step_of(folder) for folder in _folders(root)]
+    return [step_of(folder) for folder in _folders(root)]
 
 
 def _folders(root: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     found = (f for f in root.glob("step-*") if _FOLDER.fullmatch(f.name) and f.is_dir())
-    return sorted(found, key=_age, reverse=True)
-
-
-def _age(folder: Path) -> tuple[int, int]:
-    """Its branch and its step: the larger, the newer."""
-    progress = _peek(folder).get("progress")
-    branch = progress.get("branch") if isinstance(progress, dict) else 0
-    return branch if is_count(branch) else 0, _step_of(folder)  # type: ignore[return-value]
-
-
-def _is_called_sound(folder: Path) -> bool:
-    """Whether it says of itself that the run may go back to it; its tensors are not looked at."""
-    state = _peek(folder)
-    return bool(state) and state.get("sound", True) is True
-
-
-def _peek(folder: Path) -> dict[str, Any]:
-    """Its state, without its tensors; empty where that cannot be told."""
-    try:
-        return _state(_file(folder, STATE, _listing(folder)))
-    except (Damaged, OSError):
-        return {}
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.partition("-")[2])
-
-
-def _load(folder: Path) -> Saved:
-    files = _verified(folder)
-    try:
-        model, optimizer = (safetensors.torch.load(files[name]) for name in (MODEL, OPTIMIZER))
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise Damaged("foreign-tensors") from error
-    return Saved(folder, model, optimizer, _state(files[STATE]))
-
-
-def _state(data: bytes) -> dict[str, Any]:
-    try:
-        state = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Damaged("foreign-state") from error
-    if not isinstance(state, dict):
-        raise Damaged("foreign-state")
-    return state
-
-
-def _verified(folder: Path) -> dict[str, bytes]:
-    """Content of the three files by name. Raises Damaged unless they are what the folder's own manifest says; names,
-    sizes and checksums are looked for where they belong, whatever else a manifest may say. Raises OSError where the
-    system does not let us look: that says nothing of what is there."""
-    listing = _listing(folder)
-    return {name: _file(folder, name, listing) for name in listing}
-
-
-def _listing(folder: Path) -> dict[str, Any]:
-    manifest = _unsealed(_read(folder / MANIFEST))
-    listing = manifest.get("files")
-    if manifest.get("step") != _step_of(folder):
-        raise Damaged("wrong-step")
-    if not isinstance(listing, dict) or listing.keys() != {MODEL, OPTIMIZER, STATE}:
-        raise Damaged("foreign-manifest")
-    return listing
-
-
-def _file(folder: Path, name: str, listing: dict[str, Any]) -> bytes:
-    expected = listing[name]
-    if not isinstance(expected, dict):
-        raise Damaged("foreign-manifest")
-    data = _read(folder / name, expected.get("bytes"))
-    if digest(data) != expected.get("xxh3_128"):
-        raise Damaged(f"wrong-checksum-{name}")
-    return data
-
-
-def _read(path: Path, *sizes: Any) -> bytes:
-    """The content of a file of one of these sizes, of any where none is given. Raises Damaged where it is no such file."""
-    try:
-        if sizes and path.stat().st_size not in sizes:
-            raise Damaged(f"wrong-size-{path.name}")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise Damaged(f"missing-{path.name}") from error
-    except OSError as error:
-        if error.errno in NO_FILE:
-            raise Damaged(f"unreadable-{error.errno}") from error
-        raise
+    return sorted(found, key=age, reverse=True)
 
 
 def load_weights(parameters: dict[str, torch.nn.Parameter], saved: dict[str, Tensor]) -> None:
@@ -382,10 +293,3 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _unsealed(data: bytes) -> dict[str, Any]:
-    try:
-        return unseal(data)
-    except Broken as error:
-        raise Damaged("wrong-checksum-manifest") from error

@@ -12,20 +12,20 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 
 from gpuday.core.errors import EnvironmentFault
-from gpuday.models.shapes.plain import Plain
 from gpuday.objectives import Vocabulary
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_learner
 from gpuday.train.choices import WITHIN
 from gpuday.train.device import compile_fault, first_line, is_out_of_memory, release, synchronise
-from gpuday.train.step import MaskLevels
+from gpuday.train.scheduled import Scheduled
 from gpuday.train.torn_kernels import clear_headers, clear_torn_kernels
-from gpuday.train.trial import gradient_seconds, random_inputs
+from gpuday.train.trial import gradient_seconds, largest_kind, random_inputs
 
 Basis = Literal["measured", "estimated", "none"]
 MODES = {"cpu": ("default",), "cuda": ("default", "max-autotune-no-cudagraphs")}
@@ -47,7 +47,7 @@ class Mode:
     gain: float
     """Times eager's speed of forward and backward."""
     seconds: float
-    """Of the budget, for compiling all layers, and the head at every mask rate."""
+    """Of the budget, for compiling all layers, and what a schedule compiles anew."""
     basis: Basis
 
 
@@ -128,18 +128,19 @@ def _few_blocks(
 ) -> Mode:
     """The mode as measured on the recipe's learner with few blocks in a row."""
     blocks = min(MOST_BLOCKS, recipe.model.shape.depth)
-    few = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, shape=Plain(layers=blocks)))
+    few = dataclasses.replace(recipe, model=recipe.model.shortened(blocks))
     learner = make_learner(few, vocab=vocabulary.size).to(device).train(recipe.train.dropout)
-    learner.model.encoder.dtype = dtype
-    inputs = random_inputs(recipe, rows, vocabulary, device)
-    eager = gradient_seconds(learner, inputs, device)
+    for encoder in learner.encoders():
+        encoder.dtype = dtype
+    loss = partial(learner, random_inputs(recipe, rows, vocabulary, device), largest_kind(recipe))
+    eager = gradient_seconds(loss, device)
     try:
         learner.compile(dynamic=False, fullgraph=True, mode=name)
         start = time.perf_counter()
-        learner(inputs).backward()
+        loss().backward()
         synchronise(device)
         first = time.perf_counter() - start
-        compiled = gradient_seconds(learner, inputs, device)
+        compiled = gradient_seconds(loss, device)
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -150,10 +151,11 @@ def _few_blocks(
 
 
 def _whole(recipe: Recipe, seconds: float) -> float:
-    """Seconds to compile all blocks, and the head at every mask rate, from those of a learner with one block."""
-    levels = MaskLevels(recipe.mask_rate, recipe.train.mask_levels)
-    rates = len({levels(percent / 100) for percent in range(101)})
-    return seconds * (1 + BLOCK_SHARE * (recipe.model.shape.depth - 1) + HEAD_SHARE * (rates - 1))
+    """Seconds to compile all blocks at every length and dropout, and the head at every mask rate and kind of step beside
+    them, from those of a learner with one block."""
+    graphs = Scheduled(recipe, full_rows=1).graphs()
+    trunks = len({(graph.length, graph.dropout) for graph in graphs})
+    return seconds * (trunks * (1 + BLOCK_SHARE * (recipe.model.shape.depth - 1)) + HEAD_SHARE * (len(graphs) - trunks))
 
 
 def _why(best: Mode, tried: Sequence[Mode], seconds: float, wanted: str) -> str:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from gpuday.models.flops import training_per_token
 from gpuday.recipe import Recipe
 from gpuday.train.trial import OptimizerCost
+from gpuday.train.useful import flops_per_token
 
 OVERHEAD = 0.05  # of the budget: looks at the held-out text (2% for the last, 2.5% for ten quick ones) and saving
 MOST_ROUNDS = 20
@@ -63,6 +63,5 @@ class Expectation:
         if unit == "steps":
             return amount * recipe.batch.full_rows(expected_tokens=0.0, length=length) * length
         if unit == "flops":
-            share = recipe.objective.predicted(length, 1.0) / length
-            return amount / training_per_token(recipe.model, vocab=self.vocab, length=length, predicted_share=share)
+            return amount / (flops_per_token(recipe, vocab=self.vocab) * (1 + self.optimizer.more_gradients))
         return max(float(length), ((1 - OVERHEAD) * amount - compile_seconds) * speed)

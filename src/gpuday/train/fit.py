@@ -96,9 +96,12 @@ class Fit:
     compile_basis: Basis = "none"
     """Whether gain and seconds were measured here or estimated from another machine's; none where nothing is compiled."""
     optimizer_seconds: float = 0.0
-    """An optimizer step without its gradients, as measured."""
+    """An optimizer step without its gradients, as measured: the mean over one of the optimizer's periods."""
+    state_bytes: int = 0
+    """The optimizer's state, as a checkpoint holds it; 0 in a fit of an earlier version."""
     memory_bytes: int = 0
-    """Peak of a micro-batch above weights, gradients and optimizer state, from what was measured eager."""
+    """Peak of a micro-batch above weights, gradients and optimizer state, from what was measured eager; with what the
+    optimizer holds while it looks at another point."""
     fit_seconds: float = 0.0
     """What fitting took."""
     reasons: Reasons = Reasons()
@@ -204,7 +207,8 @@ def _measure(
     sizes = sizes_to_try(recipe, device)
     with _fits(recipe, device):
         learner = make_learner().to(device).train(recipe.train.dropout)
-        learner.model.encoder.dtype = dtype
+        for encoder in learner.encoders():
+            encoder.dtype = dtype
         trial = Trial(recipe, learner, dtype=dtype, device=device, vocabulary=vocabulary)
         point_at = (
             trial.point if recipe.train.microbatch else partial(first_that_fits, measure=trial.point, device=device)
@@ -219,7 +223,7 @@ def _measure(
             candidates, trial.point, first.rows, lambda: allowance.left(SEARCH_SHARE / 2)
         )
         # No micro-batch is larger than a step, even if compiling doubles what the budget reads.
-        most = -(-expectation.expected(2 * eager, compile_seconds=0.0).rows // ranks)
+        most = _share(expectation.expected(2 * eager, compile_seconds=0.0).rows, ranks)
         larger = [rows for rows in sizes[1:] if rows <= most and first.rows == sizes[0]]
         points, ended = [first], "there was no time to try others"
         if allowance.left() > 0:  # again from the first on, now with the threads that were chosen
@@ -240,7 +244,7 @@ def _measure(
         vocabulary=vocabulary,
     )
     expected = expectation.expected(speeds[best] * mode.gain, compile_seconds=mode.seconds)
-    share = math.ceil(expected.rows / ranks)
+    share = _share(expected.rows, ranks)
     microbatch = min(best, share)
     if not recipe.train.microbatch:  # as even as they come: a padded micro-batch costs as much as a full one
         microbatch = math.ceil(share / math.ceil(share / best))
@@ -262,6 +266,7 @@ def _measure(
         compile_seconds=mode.seconds,
         compile_basis=mode.basis,
         optimizer_seconds=expectation.optimizer.seconds,
+        state_bytes=expectation.optimizer.state_bytes,
         memory_bytes=int(needed),
         fit_seconds=allowance.used(),
         reasons=Reasons(
@@ -275,6 +280,12 @@ def _measure(
         ),
         notices=notices,
     )
+
+
+def _share(rows: int, ranks: int) -> int:
+    """Rows of a full step that one device gets. Smaller steps, as the gradient's noise may want them, have no say: they are
+    few or quick, and a micro-batch that suits them would make the full ones slow."""
+    return max(1, math.ceil(rows / ranks))
 
 
 @contextlib.contextmanager
@@ -295,6 +306,9 @@ def _fits(recipe: Recipe, device: torch.device) -> Iterator[None]:
 def _why_microbatch(recipe: Recipe, speeds: dict[int, float], chosen: int, ended: str) -> str:
     """The sizes that were tried, with their eager tokens/s."""
     tried = ", ".join(f"{rows} rows {speed:,.0f}" for rows, speed in speeds.items())
+    if chosen < recipe.train.microbatch:
+        allowed = f"of the {recipe.train.microbatch} that train.microbatch allows"
+        return f"{chosen} rows {allowed}: a device has no more of a step; eager tokens/s: {tried}"
     if recipe.train.microbatch:
         return f"{chosen} rows, as train.microbatch says; eager tokens/s: {tried}"
     rest = f"; {ended}" if ended else ""

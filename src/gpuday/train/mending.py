@@ -16,9 +16,10 @@ from gpuday.core.errors import DataError, EnvironmentFault, GpudayError, UsageEr
 from gpuday.core.rundir import RunDir, read_json, set_aside, write_json
 from gpuday.data.prepared import INDEXES, PreparedData
 from gpuday.recipe import Recipe
-from gpuday.train.checkpoint import NO_FILE, load_newest, newest_state
+from gpuday.train.checkpoint import load_newest, newest_state
 from gpuday.train.fit import Fit
 from gpuday.train.resumable import resumable
+from gpuday.train.saved_folder import NO_FILE
 
 Warn = Callable[[str], None]
 

@@ -29,6 +29,7 @@ T = TypeVar("T")
 BUCKET_BYTES = 64 << 20  # of gradient that is copied together: few launches, little memory
 STEP_LIMIT = timedelta(minutes=30)  # rank 0 may save while the others wait, and each of them compiles for itself
 PREPARE_LIMIT = timedelta(days=2)  # rank 0 reads the corpus
+LOOK = timedelta(seconds=5)  # whoever has waited so long for others looks whether they are still there
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,26 @@ class Ranks:
                 raise
             raise gone from error
 
+    def _wait(self, work: dist.Work | None) -> None:
+        """Wait until hosts have done something together. Raises RuntimeError when it fails, and when a rank of this host
+        is dead at two looks: its connection may stay open, held by a process that it started, and gloo may miss its end."""
+        if work is None or self._peers is None:
+            return
+        before: set[int] = set()
+        while not work.is_completed():
+            with contextlib.suppress(RuntimeError):  # not done by then; what it ends with comes below
+                work.wait(LOOK)
+                return
+            dead = set() if work.is_completed() else set(self._peers.dead())
+            if dead & before:
+                raise dist.DistError(f"nothing came for {LOOK.total_seconds():g} s, and the connection is open")
+            before = dead
+        work.wait()
+
     def _leave(self) -> None:
         if self._groups is not None:
             with self._together():
-                dist.barrier(self._groups.host)
+                self._wait(dist.barrier(self._groups.host, async_op=True))
             self._groups = None
             dist.destroy_process_group()
 
@@ -135,7 +152,7 @@ class Ranks:
             return lead()
         done = [lead()] if self.leads else []
         with self._together():
-            dist.barrier(self._groups.preparing)
+            self._wait(dist.barrier(self._groups.preparing, async_op=True))
         return done[0] if done else (others or lead)()
 
     def broadcast(self, values: Sequence[float]) -> list[float]:
@@ -144,7 +161,7 @@ class Ranks:
             return list(values)
         theirs = torch.tensor(values, dtype=torch.float64)
         with self._together():
-            dist.broadcast(theirs, 0, group=self._groups.host)
+            self._wait(dist.broadcast(theirs, 0, group=self._groups.host, async_op=True))
         return theirs.tolist()
 
     def largest(self, value: float) -> float:
@@ -193,7 +210,10 @@ class Ranks:
         for bucket in buckets(tensors, BUCKET_BYTES):
             flat = torch.cat([t.reshape(-1) for t in bucket], out=room[: _elements(bucket)])
             with self._together():
-                dist.all_reduce(flat, group=self._groups.device)
+                if self._groups.device is self._groups.host:
+                    self._wait(dist.all_reduce(flat, group=self._groups.host, async_op=True))
+                else:  # the host goes on
+                    dist.all_reduce(flat, group=self._groups.device)
             for tensor, piece in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
                 tensor.copy_(piece.view_as(tensor))
 
@@ -207,7 +227,7 @@ class Ranks:
         mine = torch.tensor([digest.intdigest() >> 1])
         seen = [torch.zeros_like(mine) for _ in range(self.size)]
         with self._together():
-            dist.all_gather(seen, mine, group=self._groups.host)
+            self._wait(dist.all_gather(seen, mine, group=self._groups.host, async_op=True))
         if odd := [rank for rank, other in enumerate(seen) if not torch.equal(other, seen[0])]:
             raise EnvironmentFault(
                 f"the weights of ranks {odd} differ from those of rank 0",
@@ -219,7 +239,7 @@ class Ranks:
             return list(values)
         both = torch.tensor(values, dtype=torch.float64)
         with self._together():
-            dist.all_reduce(both, how, group=self._groups.host)
+            self._wait(dist.all_reduce(both, how, group=self._groups.host, async_op=True))
         return both.tolist()
 
 

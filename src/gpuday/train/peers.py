@@ -84,7 +84,7 @@ class Peers:
         until = time.monotonic() + (GRACE if isinstance(error, RuntimeError) else 0.0)
         while True:
             left = self._left()
-            dead = [r for r, p in self._here() if p.status() == psutil.STATUS_DEAD and r not in left]
+            dead = self._dead(left)
             faulty = [r for r, why in left.items() if why == "fault"]
             if dead or faulty or time.monotonic() >= until:
                 break
@@ -106,6 +106,13 @@ class Peers:
         else:
             what, fix = "a rank did not answer in time, and all of them run: one hangs, or is far too slow", resume
         return RankGone(what, where=" ".join(str(error).split()), fix=fix, told=not self.claim())
+
+    def dead(self) -> list[int]:
+        """The ranks on this host whose processes ended without a word."""
+        return self._dead(self._left())
+
+    def _dead(self, left: dict[int, str]) -> list[int]:
+        return [r for r, p in self._here() if p.status() == psutil.STATUS_DEAD and r not in left]
 
     def _here(self) -> list[tuple[int, Process]]:
         """The other ranks in this process's space."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gpuday.train.guard import WINDOW
+from gpuday.train.noise import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,10 @@ class Progress:
     """Of the latest updates that were made, oldest first: what the next one is measured by."""
     norms: list[float] = field(default_factory=list)
     """Their gradient norms."""
+    noise_signal: float = 0.0
+    """Square of the gradient's norm without its noise, averaged over the steps where it was measured."""
+    noise_trace: float = 0.0
+    """Trace of the covariance of a row's gradient, averaged likewise; 0 where it was never measured."""
     rolled_back_to: int = -1
     """Step of the checkpoint that the run last went back to; -1 where it never did."""
     branch: int = 0
@@ -37,10 +42,25 @@ class Progress:
     final: dict[str, Any] | None = None
     """The held-out answer at the end; a run that has it is finished."""
 
+    @property
+    def noise(self) -> Estimate:
+        """What is known of the gradient's noise."""
+        return Estimate(self.noise_signal, self.noise_trace)
+
     def after(
-        self, *, rows: int, tokens: int, flops: float, loss: float, norm: float, skipped: bool, compilations: int
+        self,
+        *,
+        rows: int,
+        tokens: int,
+        flops: float,
+        loss: float,
+        norm: float,
+        skipped: bool,
+        compilations: int,
+        noise: Estimate | None = None,
     ) -> "Progress":
         """The progress one step later. A step whose update was `skipped` counts, and measures no other."""
+        known = self.noise.then(noise) if noise else self.noise
         return replace(
             self,
             step=self.step + 1,
@@ -50,6 +70,8 @@ class Progress:
             skipped=self.skipped + 1 if skipped else 0,
             losses=self.losses if skipped else [*self.losses, loss][-WINDOW:],
             norms=self.norms if skipped else [*self.norms, norm][-WINDOW:],
+            noise_signal=known.signal,
+            noise_trace=known.trace,
             compilations=compilations,
         )
 
@@ -64,6 +86,8 @@ class Pace:
     """Median seconds of a row in the latest steps."""
     compile_seconds: float = 0.0
     """Seconds of the latest step that compiled something."""
+    longest_seconds: float = 0.0
+    """Seconds of the longest of the latest steps, over two periods of the optimizer."""
 
 
 Action = Literal["step", "look", "save", "finish", "leave"]

@@ -1,7 +1,8 @@
 """Makes the steps of a finished run again, from its journal, and compares what comes out with its final weights.
 
 A wall-clock run cannot be repeated, since no two clocks run alike; it can be replayed. The fraction of the budget at
-which a step began stands in the journal, and rate, rows and masks follow from it. What was lost to a kill or taken back
+which a step began stands in the journal, and rate and masks follow from it; so do its rows, which may have followed from
+what was measured. What was lost to a kill or taken back
 by a rollback is no part of the surviving trajectory, and an update that was left out is left out again.
 """
 
@@ -81,7 +82,7 @@ def replay(recipe: Recipe, data: PreparedData, run: RunDir, fit: Fit, *, device:
             session.progress = before
             if row.skipped:
                 continue
-            outcome = session.step(row.fraction)
+            outcome = session.step(row.fraction, rows=row.rows)
             if not parted_at and (outcome.loss, outcome.gradient_norm) != (row.loss, row.gradient_norm):
                 parted_at = row.step
             if outcome.skipped:  # the run made this update: there is nothing to compare any more

@@ -93,6 +93,8 @@ _PROGRESS: dict[str, Holds] = {
     "branch": is_count,
     "losses": _are_numbers,
     "norms": _are_numbers,
+    "noise_signal": _is_number,
+    "noise_trace": _is_amount,
     "rolled_back_to": lambda value: value == -1 or is_count(value),
     "microbatch": lambda value: is_count(value) and value > 0,
     "compilations": is_count,

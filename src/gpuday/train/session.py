@@ -4,36 +4,34 @@ import math
 import signal
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from gpuday.core.clock import Clock
-from gpuday.core.journal import Checkpoint, Journal, Note, Rollback, Start, Step, Validation
+from gpuday.core.journal import Checkpoint, Journal, Noise, Note, Rollback, Start, Validation
 from gpuday.core.rundir import RunDir
-from gpuday.core.seeds import stream_seed
 from gpuday.data.prepared import PreparedData
-from gpuday.models.flops import training_per_token
 from gpuday.models.kernels import choose_attention, needs_of
+from gpuday.objectives.mlm import CAUSAL
 from gpuday.recipe import Recipe
 from gpuday.train import checkpoint
 from gpuday.train.assemble import make_learner, vocabulary_of
 from gpuday.train.batches import Batches
-from gpuday.train.device import configure, release
-from gpuday.train.endings import too_large
+from gpuday.train.device import configure
 from gpuday.train.fit import Fit
-from gpuday.train.guard import refusal
+from gpuday.train.looking import Looks
 from gpuday.train.mending import identity, refuse_other_data
-from gpuday.train.parallel import Ranks, TooLarge
+from gpuday.train.parallel import Ranks
 from gpuday.train.progress import ACTIONS, Pace, Progress, Turn
 from gpuday.train.returning import go_back
 from gpuday.train.saves import Saves
 from gpuday.train.signals import Interruptible
-from gpuday.train.step import MaskLevels, Outcome, take_step
+from gpuday.train.step import Outcome
+from gpuday.train.stepping import Stepping
 from gpuday.train.timing import Timing
-from gpuday.train.validate import Answer, HeldOut
+from gpuday.train.validate import HeldOut
 from gpuday.train.weights import Tensors, Weights, are_finite
 
 QUICK = 8  # looks before the last take one held-out row in this many
@@ -64,36 +62,42 @@ class Session:
         interruptible: Interruptible = nullcontext,
     ) -> None:
         self.recipe, self.fit, self.clock = recipe, fit, clock
-        self._run, self._device, self._ranks, self._journal, self._tell = run, device, ranks, journal, tell
-        self._interruptible = interruptible
-        self._vocabulary = vocabulary_of(data.tokenizer)
-        self._length = recipe.data.length
+        self._run, self._ranks, self._journal, self._tell = run, ranks, journal, tell
+        vocabulary = vocabulary_of(data.tokenizer)
         configure(device, threads=fit.threads)
-        self._learner = make_learner(recipe, vocab=self._vocabulary.size).to(device).train(recipe.train.dropout)
+        self._learner = make_learner(recipe, vocab=vocabulary.size).to(device).train(recipe.train.dropout)
         encoder, isolate = self._learner.model.encoder, recipe.train.isolate
-        encoder.dtype = getattr(torch, fit.dtype)
+        for each in self._learner.encoders():
+            each.dtype = getattr(torch, fit.dtype)
         documents = max(data.train.most_documents(), data.heldout.most_documents()) if isolate else 0
-        needs = needs_of(encoder, documents=documents, compiled=fit.compiled)
+        causal = CAUSAL in recipe.objective.kinds
+        needs = needs_of(encoder, documents=documents, compiled=fit.compiled, causal=causal)
         self._attention = choose_attention(device, encoder.dtype, needs)
-        encoder.kernel = self._attention.kernel
-        self._weights = Weights(self._learner, recipe.optimizer, dtype=encoder.dtype)
-        self._heldout = HeldOut(data.heldout, self._vocabulary, isolate=isolate)
+        for each in self._learner.encoders():
+            each.kernel = self._attention.kernel
+        of = recipe.optimizer, recipe.average
+        self._weights = Weights(self._learner, *of, dtype=encoder.dtype, seed=recipe.seed)
+        self._looks = Looks(
+            HeldOut(data.heldout, vocabulary, isolate=isolate),
+            fit,
+            device=device,
+            ranks=ranks,
+            interruptible=interruptible,
+            note=self.note,
+        )
         self._batches = Batches(
             data.train,
             recipe.data.order,
             recipe.objective,
-            self._vocabulary,
+            vocabulary,
             seed=recipe.seed,
-            expected_rows=int(fit.expected_tokens / self._length),
+            expected_rows=int(fit.expected_tokens / recipe.data.length),
             device=device,
             rank=ranks.rank,
             ranks=ranks.size,
             isolate=isolate,
         )
-        self._mask_level = MaskLevels(recipe.mask_rate, recipe.train.mask_levels)
-        self._compiled_levels: set[float] = set()
         self.progress, pace = Progress(microbatch=fit.microbatch), Pace()
-        self._look_microbatch = fit.microbatch
         if saved is not None:
             refuse_other_data(saved.state, data)
             self._weights.restore(saved)
@@ -102,8 +106,19 @@ class Session:
         ranks.check_equal(list(self._learner.parameters()))
         if fit.compiled:
             self._learner.compile(dynamic=False, fullgraph=True, mode=fit.compile_mode)
-        self._compiled_before = compilations() - self.progress.compilations
-        self._timing = Timing(clock, recipe.train, step=self.progress.step, pace=pace)
+        self._stepping = Stepping(
+            recipe,
+            fit,
+            self._weights,
+            self._batches,
+            vocab=vocabulary.size,
+            device=device,
+            ranks=ranks,
+            clock=clock,
+            interruptible=interruptible,
+            progress=self.progress,
+        )
+        self._timing = Timing(clock, recipe.train, step=self.progress.step, pace=pace, period=recipe.optimizer.period)
         self._saved_step = self.progress.step
         self._saves, self._identity = Saves(run.checkpoints, self.note), identity(recipe, fit, data)
 
@@ -125,15 +140,22 @@ class Session:
         )
         self._journal.write(row)
         self._tell("start", **asdict(row))
+        for note in self.recipe.objective.notes():
+            self.note(note)
 
     def turn(self, received: str) -> Turn:
         """What comes next: rank 0 decides by its clock, the others hear it, and a signal to any of them ends them all."""
         action, fraction = 0, 0.0
         if self._ranks.leads:
             fraction = self.clock.fraction()
-            rows, compiles = self._rows_at(fraction), self._compiles(self._mask_level(fraction))
-            doubtful = self.progress.skipped > 0
-            following = self._timing.next(self.progress.step, fraction, rows=rows, compiles=compiles, doubtful=doubtful)
+            moment = self._stepping.at(self.progress, fraction)
+            following = self._timing.next(
+                self.progress.step,
+                fraction,
+                rows=moment.rows,
+                compiles=self._stepping.compiles(moment),
+                doubtful=self.progress.skipped > 0,
+            )
             action = ACTIONS.index(following)
         number = signal.Signals[received].value if received else 0
         decided, fraction = self._ranks.broadcast([action, fraction])
@@ -152,8 +174,8 @@ class Session:
 
     def look(self, rows: int, *, final: bool = False) -> dict[str, Any]:
         """The held-out answer on the first `rows` rows, journalled."""
-        with self.clock.activity("validate"), self._weights.stepper.evaluation():
-            answer = self._ask(rows)
+        with self.clock.activity("validate"), self._weights.evaluation():
+            answer = self._looks.ask(self._learner.predictor, rows=rows, microbatch=self.progress.microbatch)
         row = Validation(
             step=self.progress.step,
             seconds=self.clock.used_seconds(),
@@ -199,56 +221,35 @@ class Session:
             self._go_back(reason, beyond=0, before=now)
             self.note(f"{reason}: the run ends with the weights of step {self.progress.step}, and not of step {now}")
         self.progress = replace(self.progress, final=final)
-        with self._weights.stepper.evaluation():
+        with self._weights.evaluation():
             self.save(must=True)
 
-    def step(self, fraction: float) -> Outcome:
-        """One optimizer step at this fraction of the budget, counted, journalled.
-
-        When memory runs out it is made again from its beginning, on the same rows, with half as many at a time.
-        """
-        position, rows, multiplier = self.progress.position, self._rows_at(fraction), self.recipe.rate(fraction)
-        level = self._mask_level(fraction)
-        began, waited, compiled = self.clock.used_seconds(), self._batches.waited_seconds, self.progress.compilations
-        outcome = None
-        while outcome is None:
-            anew = self._compiles(level)
-            with self.clock.activity("compile" if anew else "step"):
-                outcome = self._try_step(position, rows, multiplier, level)
-        seconds = self.clock.used_seconds() - began
-        self._timing.stepped(seconds, rows=rows, compiled=anew)
-        self._compiled_levels.add(level)
-        self._count(outcome, rows=rows, level=level)
-        if self.fit.compiled and not anew and self.progress.compilations > compiled:
-            self.note(f"{self.progress.compilations - compiled} graphs were compiled in a step that should need none")
-        row = Step(
-            step=self.progress.step,
-            seconds=self.clock.used_seconds(),
-            step_seconds=seconds,
-            waited_seconds=self._batches.waited_seconds - waited,
-            compiled_anew=anew,
-            fraction=fraction,
-            multiplier=multiplier,
-            rows=rows,
-            first_row=position,
-            masked=rows * self.recipe.objective.predicted(self._length, level),
-            loss=outcome.loss,
-            gradient_norm=outcome.gradient_norm,
-            tokens=self.progress.tokens,
-            flops=self.progress.flops,
-            skipped=outcome.skipped,
-            microbatch=self.progress.microbatch,
-            reason=outcome.reason,
-        )
+    def step(self, fraction: float, *, rows: int = 0) -> Outcome:
+        """One optimizer step at this fraction of the budget, counted, journalled; of `rows` rows where they are known."""
+        made = self._stepping.make(self.progress, fraction, halve=self._halve, rows=rows)
+        self.progress, row = made.progress, made.row
+        self._timing.stepped(row.step_seconds, rows=row.rows, compiled=row.compiled_anew)
+        if made.unexpected:
+            self.note(f"{made.unexpected} graphs were compiled in a step that should need none")
         self._journal.write(row)
         self._tell("step", **asdict(row))
-        return outcome
+        if noise := made.outcome.noise:
+            scale = self.progress.noise.rows
+            self._journal.write(Noise(step=row.step, signal=noise.signal, trace=noise.trace, scale=scale))
+        return made.outcome
+
+    def _halve(self) -> Progress:
+        microbatch = self.progress.microbatch
+        self.progress = replace(self.progress, microbatch=microbatch // 2)
+        self.note(f"out of memory with {microbatch} rows at a time; from here on {microbatch // 2}")
+        return self.progress
 
     def _unfit(self, final: dict[str, Any]) -> str:
         """Why a run cannot end with these weights; empty where it can. A look does not meet every weight."""
         if not math.isfinite(final["nats_per_token"]):
             return "the final held-out loss is not finite"
-        finite = are_finite(self._weights.tensors()[0])
+        with self._weights.evaluation():
+            finite = are_finite(self._weights.tensors()[0])
         return "the final weights are not finite" if self._ranks.largest(float(not finite)) else ""
 
     def is_finite(self) -> bool:
@@ -301,59 +302,6 @@ class Session:
         """End the loader's thread."""
         self._batches.close()
 
-    def _try_step(self, position: int, rows: int, multiplier: float, level: float) -> Outcome | None:
-        """The step, or None when a micro-batch was too large and is now half as large."""
-        if self.recipe.train.dropout:
-            torch.manual_seed(stream_seed(self.recipe.seed, "dropout", self.progress.step) + self._ranks.rank)
-        microbatch = self.progress.microbatch
-        try:
-            return take_step(
-                self._learner,
-                self._weights.stepper,
-                partial(self._batches.step, position, rows, multiplier=level, microbatch=microbatch),
-                multiplier=multiplier,
-                clip=self.recipe.train.clip,
-                ranks=self._ranks,
-                interruptible=self._interruptible,
-                refuse=partial(
-                    refusal,
-                    losses=self.progress.losses,
-                    norms=self.progress.norms,
-                    spike=self.recipe.train.spike,
-                ),
-            )
-        except TooLarge as error:
-            if microbatch == 1:
-                raise too_large(self.fit.device, f"step {self.progress.step + 1}") from error
-        self.progress = replace(self.progress, microbatch=microbatch // 2)
-        release(self._device)  # the blocks that were cut for the larger micro-batch
-        self._compiled_levels.clear()  # shapes are static: each level compiles once more
-        if self.fit.compiled:
-            torch.compiler.reset()  # what was compiled for the other shape counts against the compiler's limit
-        self.note(f"out of memory with {microbatch} rows at a time; from here on {microbatch // 2}")
-        return None
-
-    def _ask(self, rows: int) -> Answer:
-        """The answer on so many rows, with half as many at a time each time that memory runs out: it is the same."""
-        microbatch = min(self._look_microbatch, self.progress.microbatch)
-        while True:
-            try:
-                return self._heldout.ask(
-                    self._learner.model,
-                    rows=rows,
-                    microbatch=microbatch,
-                    device=self._device,
-                    ranks=self._ranks,
-                    interruptible=self._interruptible,
-                )
-            except TooLarge as error:
-                if microbatch == 1:
-                    raise too_large(self.fit.device, "a look at the held-out text") from error
-            self._look_microbatch = microbatch // 2
-            release(self._device)
-            self.note(f"out of memory in a look with {microbatch} rows at a time; from here on {microbatch // 2}")
-            microbatch = self._look_microbatch
-
     def _write(self) -> Path:
         model, optimizer = self._weights.tensors()
         return checkpoint.save(
@@ -370,31 +318,3 @@ class Session:
                 **self._identity,
             },
         )
-
-    def _compiles(self, level: float) -> bool:
-        return self.fit.compiled and level not in self._compiled_levels
-
-    def _rows_at(self, fraction: float) -> int:
-        return self.recipe.batch.rows_at(fraction, full_rows=self.fit.rows, length=self._length)
-
-    def _count(self, outcome: Outcome, *, rows: int, level: float) -> None:
-        tokens = rows * self._length
-        share = self.recipe.objective.predicted(self._length, level) / self._length
-        flops = tokens * training_per_token(
-            self.recipe.model, vocab=self._vocabulary.size, length=self._length, predicted_share=share
-        )
-        self.progress = self.progress.after(
-            rows=rows,
-            tokens=tokens,
-            flops=flops,
-            loss=outcome.loss,
-            norm=outcome.gradient_norm,
-            skipped=outcome.skipped,
-            compilations=compilations() - self._compiled_before,
-        )
-        self.clock.advance(tokens=tokens, steps=1, flops=flops)
-
-
-def compilations() -> int:
-    """Graphs that this process has compiled so far, whatever they belong to."""
-    return torch._dynamo.utils.counters["stats"]["unique_graphs"]  # noqa: SLF001 - no public name

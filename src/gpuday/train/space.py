@@ -14,7 +14,7 @@ from gpuday.train import checkpoint
 from gpuday.train.assemble import make_learner
 from gpuday.train.fit import Fit
 
-MOMENTS = 2  # fp32 tensors of optimizer state a parameter, at most
+MOMENTS = 2  # fp32 tensors of optimizer state a parameter, where a fit of an earlier version does not say more
 ROW_BYTES = 600  # of the journal, a step
 REST_BYTES = 16 << 20  # summary, report, heartbeat, tokenizer and what else is small
 
@@ -40,4 +40,5 @@ def needed_bytes(recipe: Recipe, run: RunDir, fit: Fit, *, vocab: int) -> int:
     written = run.journal.stat().st_size if run.journal.exists() else 0
     weights = 4 * parameters
     rows = max(0, steps * ROW_BYTES - written)
-    return folders * weights * (1 + MOMENTS) + exports * weights + rows + REST_BYTES
+    saved = (1 + recipe.average.copies) * weights + (fit.state_bytes or MOMENTS * weights)
+    return folders * saved + exports * weights + rows + REST_BYTES

@@ -10,12 +10,12 @@ from gpuday.core.clock import Clock
 from gpuday.core.journal import Rollback, Start, Step, attempts, read, surviving
 from gpuday.core.rundir import RunDir
 from gpuday.data.prepared import PreparedData
-from gpuday.models.flops import training_per_token
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_model
 from gpuday.train.device import EnergyMeter
 from gpuday.train.fit import Fit
 from gpuday.train.progress import Progress
+from gpuday.train.useful import flops_per_token
 
 
 def sections(
@@ -79,6 +79,7 @@ def sections(
         "model": _model(recipe, data),
         "heldout": {
             "nats_per_token": final.get("nats_per_token"),
+            "notes": list(recipe.objective.notes()),
             "before": before.get("nats_per_token"),
             "before_rows": before.get("rows"),
             "rows": final.get("rows"),
@@ -165,13 +166,12 @@ def compliance(
 def _model(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
     vocab, length = data.tokenizer.vocab_size, recipe.data.length
     model = make_model(recipe, vocab=vocab)
-    share = recipe.objective.predicted(length, 1.0) / length
     return {
         "architecture": type(recipe.model.shape).__name__.lower(),
         "size": recipe.size,
         "parameters": sum(p.numel() for p in model.parameters()),
         "trunk_parameters": sum(p.numel() for p in model.encoder.stack.parameters()),
-        "flops_per_token": training_per_token(recipe.model, vocab=vocab, length=length, predicted_share=share),
+        "flops_per_token": flops_per_token(recipe, vocab=vocab),
         "max_length": length,
         "vocabulary": vocab,
     }

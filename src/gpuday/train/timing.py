@@ -10,11 +10,15 @@ from gpuday.train.progress import Action, Pace
 
 
 class Timing:
-    """Keeps the pace, and of the budget what the end will need. `step` is the number of steps made so far."""
+    """Keeps the pace, and of the budget what the end will need. `step` is the number of steps made so far, `period` that
+    from one of the optimizer's dear updates to the next."""
 
-    def __init__(self, clock: Clock, config: TrainConfig, *, step: int, pace: Pace) -> None:
+    def __init__(self, clock: Clock, config: TrainConfig, *, step: int, pace: Pace, period: int = 1) -> None:
         self.pace, self._clock, self._config = pace, clock, config
         self._row_seconds: deque[float] = deque(maxlen=9)  # of steps that compiled nothing
+        # Two periods, since updates that were left out put the next dear one off; what a resume remembers is in it.
+        self._whole_seconds = deque([pace.longest_seconds], maxlen=2 * period)
+        self._period = period
         self._save_seconds: deque[float] = deque(maxlen=5)
         # The step after which it was done last, and the moment.
         self._looked, self._saved = (step, clock.fraction()), (step, clock.used_seconds())
@@ -29,9 +33,10 @@ class Timing:
         since = self._clock.used_seconds() - self._saved[1]
         if step > self._saved[0] and since >= self._config.save_every_seconds and not doubtful:
             return "save"
-        # Room for half of a step if it only steps, and for all of it if it compiles.
+        # Room for half of a step if it only steps, and for all of it if it compiles, or if it may be a dear one.
         seconds = rows * self.pace.row_seconds
-        seconds = 2 * (seconds + self.pace.compile_seconds) if compiles else seconds
+        dear = self.pace.longest_seconds if self._period > 1 else 0.0
+        seconds = 2 * (max(seconds, dear) + self.pace.compile_seconds) if compiles else max(seconds, 2 * dear)
         return "step" if fraction < 1.0 and self._clock.room_for(seconds) else "finish"
 
     def stepped(self, seconds: float, *, rows: int, compiled: bool) -> None:
@@ -40,7 +45,12 @@ class Timing:
             self.pace = replace(self.pace, compile_seconds=seconds)
         else:
             self._row_seconds.append(seconds / rows)
-            self.pace = replace(self.pace, row_seconds=statistics.median(self._row_seconds))
+            self._whole_seconds.append(seconds)
+            self.pace = replace(
+                self.pace,
+                row_seconds=statistics.median(self._row_seconds),
+                longest_seconds=max(self._whole_seconds),
+            )
 
     def went_back(self, step: int) -> None:
         """The run is at this step again, as if it had been resumed there."""

@@ -12,6 +12,7 @@ from gpuday.core.rundir import RunDir, read_json
 from gpuday.data.tokenizer import TextTokenizer
 from gpuday.models.heads import MaskedLM
 from gpuday.recipe import Recipe
+from gpuday.train.assemble import make_learner
 from gpuday.train.checkpoint import load_newest, load_weights
 from gpuday.train.device import configure, pick_device
 from gpuday.train.resumable import is_final
@@ -26,6 +27,13 @@ class Trained:
     tokenizer: TextTokenizer
     run: RunDir
     device: torch.device
+    generator: MaskedLM | None = None
+    """Predicts masked tokens where the model does not, likewise in fp32."""
+
+    @property
+    def predictor(self) -> MaskedLM:
+        """The model that is asked for masked tokens."""
+        return self.generator or self.model
 
 
 def load_recipe(run: RunDir) -> Recipe:
@@ -50,9 +58,10 @@ def load_trained(root: Path) -> Trained:
             fix="train it to the end: give the command that began it again",
         )
     tokenizer = TextTokenizer.load(run.data / "tokenizer.json")
-    model = MaskedLM(recipe.model, vocab=tokenizer.vocab_size, length=recipe.data.length)
-    weights = {k.removeprefix("model."): v for k, v in saved.model.items() if k.startswith("model.")}
-    load_weights(dict(model.named_parameters()), weights)
+    learner = make_learner(recipe, vocab=tokenizer.vocab_size)
+    load_weights(dict(learner.named_parameters()), saved.model)
     device = pick_device()
     configure(device, exact=True)  # scores in fp32 are fp32 whether or not this process trained before
-    return Trained(recipe, model.to(device).eval(), tokenizer, run, device)
+    learner.to(device).eval()
+    generator = None if learner.predictor is learner.model else learner.predictor
+    return Trained(recipe, learner.model, tokenizer, run, device, generator)

@@ -4,29 +4,35 @@ Rows are random and the weights are thrown away afterwards: only seconds and byt
 """
 
 import contextlib
+import math
 import resource
+import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 import torch
+from torch import Tensor
 
 from gpuday.objectives import Learner, Vocabulary
-from gpuday.optim import Stepper
 from gpuday.recipe import Recipe
 from gpuday.train.allocator import give_back_freed_memory
 from gpuday.train.batches import Inputs
 from gpuday.train.device import free_memory, local_ranks, synchronise
-from gpuday.train.parameters import named_parameters
+from gpuday.train.weights import Weights
 
 MOST_SECONDS = 60.0  # of a fit
 MOST_SHARE = 0.25  # of the budget, so that a short run is not preceded by a longer wait
 HEADROOM = 0.1  # of the free memory is left free: fragments, the loader, what other programs take later
 IN_A_ROW = {"cpu": 1, "cuda": 4}  # micro-batches between two waits for the device; training waits once a step
 REPEATS = 3  # the first warms up
+MOST_UPDATE_SECONDS = 5.0  # for timing updates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,40 +48,84 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerCost:
-    """Seconds of an optimizer step without its gradients, and how often it asks for those anew."""
+    """What an optimizer step takes beside its gradients, in the mean over a period of the optimizer."""
 
     seconds: float
-    more_gradients: int
+    """Averaging included."""
+    more_gradients: float
+    """Times that gradients are asked for anew."""
+    state_bytes: int = 0
+    """The optimizer's state, as a checkpoint holds it."""
+
+
+class _Update(NamedTuple):
+    """Seconds of an update without the gradients that it asked for, and how many these were."""
+
+    seconds: float
+    asked: int
 
 
 class Trial:
-    """A learner with the gradients and the optimizer state that training holds, so that bytes are those of training."""
+    """A learner with the gradients, optimizer state and average that training holds, so that bytes are those of training."""
 
     def __init__(
         self, recipe: Recipe, learner: Learner, *, dtype: torch.dtype, device: torch.device, vocabulary: Vocabulary
     ) -> None:
         self._recipe, self._learner, self._device, self._vocabulary = recipe, learner, device, vocabulary
-        self._stepper: Stepper = recipe.optimizer.build(named_parameters(learner), dtype=dtype)
+        self._weights = Weights(learner, recipe.optimizer, recipe.average, dtype=dtype, seed=recipe.seed)
+        self._within = 0  # bytes that the optimizer holds while it looks at another point
         self._settle()
 
     def optimizer(self) -> OptimizerCost:
-        """Time the second of two updates, with the gradients that a micro-batch left. What they allocated stays."""
-        asked: list[None] = []
-        self._stepper.step(1.0, lambda: None)
+        """Time a whole period of updates after a first one, with the gradients that a micro-batch left. What they allocated
+        stays, and points are from here on measured beside what is held while gradients are asked for anew.
+
+        Where there is no time for all of them, the first one stands for the dear one that was not met.
+        """
+        period = self._recipe.optimizer.period
+        limit = min(MOST_UPDATE_SECONDS, MOST_SHARE / 5 * (self._recipe.budget.seconds or math.inf))
+        began, first = time.perf_counter(), self._update()
+        updates: list[_Update] = []
+        while len(updates) < period and (not updates or time.perf_counter() - began < limit):
+            updates.append(self._update())
+        seconds, asked = (statistics.fmean(each) for each in zip(*updates, strict=True))
+        if len(updates) < period:
+            seconds += max(0.0, first.seconds - seconds) / period
+            asked += max(0.0, first.asked - asked) / period
+        self._settle()
+        state = sum(tensor.nbytes for tensor in self._weights.stepper.state().values())
+        return OptimizerCost(seconds=seconds, more_gradients=asked, state_bytes=state)
+
+    def _update(self) -> "_Update":
+        """One update. Gradients that it asks for are those of a row, whose time is not the optimizer's."""
+        asked: list[float] = []
+        kind, held = largest_kind(self._recipe), _held(self._device)
+        inputs = random_inputs(self._recipe, 1, self._vocabulary, self._device)
+
+        def again(**_: object) -> None:
+            synchronise(self._device)
+            start = time.perf_counter()
+            self._learner.zero_grad(set_to_none=True)
+            self._learner(inputs, kind).backward()
+            self._within = max(self._within, _held(self._device) - held)
+            synchronise(self._device)
+            asked.append(time.perf_counter() - start)
+
         synchronise(self._device)
         start = time.perf_counter()
-        self._stepper.step(1.0, lambda: asked.append(None))
+        self._weights.stepper.step(1.0, again)
+        self._weights.updated(1.0)
         synchronise(self._device)
-        seconds = time.perf_counter() - start
-        self._settle()
-        return OptimizerCost(seconds=seconds, more_gradients=len(asked))
+        return _Update(time.perf_counter() - start - sum(asked), len(asked))
 
     def point(self, rows: int) -> Point:
         """Forward and backward of `rows` random rows, gradients added to those that are there."""
         began = time.perf_counter()
         inputs = random_inputs(self._recipe, rows, self._vocabulary, self._device)
         _reset_peak(self._device)
-        seconds = gradient_seconds(self._learner, inputs, self._device)
+        beside = torch.ones(self._within, dtype=torch.uint8, device=self._device)  # written, so that it is really held
+        seconds = gradient_seconds(partial(self._learner, inputs, largest_kind(self._recipe)), self._device)
+        del beside
         needed = max(0, _peak(self._device) - self._stays)
         return Point(rows=rows, seconds=seconds, bytes=needed, spent=time.perf_counter() - began)
 
@@ -92,19 +142,27 @@ def random_inputs(recipe: Recipe, rows: int, vocabulary: Vocabulary, device: tor
     """A learner's inputs for `rows` rows of random tokens, at the peak of the mask rate."""
     ids = np.random.default_rng(0).integers(0, vocabulary.size, (rows, recipe.data.length))
     keys = np.arange(rows, dtype=np.uint64)
-    arrays = recipe.objective.inputs(ids, keys, seed=0, epoch=0, multiplier=1.0, vocabulary=vocabulary)
+    arrays = recipe.objective.inputs(
+        ids, keys, seed=0, epoch=0, multiplier=1.0, kind=largest_kind(recipe), vocabulary=vocabulary
+    )
     return {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
 
 
-def gradient_seconds(learner: torch.nn.Module, inputs: Inputs, device: torch.device) -> float:
-    """Seconds of one forward and backward: the best of two after one to warm up."""
+def largest_kind(recipe: Recipe) -> str:
+    """The kind of step with most predicted positions, which takes most memory; the first of those that have as many."""
+    objective = recipe.objective
+    return max(objective.kinds, key=lambda kind: objective.predicted(recipe.data.length, 1.0, kind))
+
+
+def gradient_seconds(loss: Callable[[], Tensor], device: torch.device) -> float:
+    """Seconds of one forward, which `loss` makes, and its backward: the best of two after one to warm up."""
     count = IN_A_ROW[device.type]
     seconds = []
     for _ in range(REPEATS):
         synchronise(device)
         start = time.perf_counter()
         for _ in range(count):
-            learner(inputs).backward()
+            loss().backward()
         synchronise(device)
         seconds.append((time.perf_counter() - start) / count)
     return min(seconds[1:])

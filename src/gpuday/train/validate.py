@@ -70,7 +70,7 @@ class HeldOut:
     ) -> Answer:
         """The loss on the first `rows` rows, micro-batches of which are dealt to the ranks in turn: the same answer on all.
 
-        The model's mode (training or not) is put back afterwards. Raises TooLarge, on all ranks, when memory ran out on
+        A model that is `shifted` sees the same rows, and is not asked for their first position. The model's mode (training or not) is put back afterwards. Raises TooLarge, on all ranks, when memory ran out on
         one, and Leave when one came within `interruptible`: each micro-batch is such a block.
         """
         rows = min(rows, len(self))
@@ -97,11 +97,13 @@ class HeldOut:
     ) -> list[float]:
         """The losses of this rank's share by source, added up, then the masked positions by source."""
         totals, counts = np.zeros((2, len(self._names)))
-        most = self._most_masked(microbatch)
+        asked = self._masked.copy()
+        asked[:, :1] &= not model.shifted
+        most = _most_in_a_microbatch(asked, microbatch)
         for start in range(0, rows, microbatch)[ranks.rank :: ranks.size]:
             stop = min(start + microbatch, rows)
-            masked = self._masked[start:stop]
-            ids = torch.from_numpy(np.where(masked, self._mask_id, self._ids[start:stop])).to(device)
+            hidden_ids = np.where(self._masked[start:stop], self._mask_id, self._ids[start:stop])
+            masked, ids = asked[start:stop], torch.from_numpy(hidden_ids).to(device)
             # Padded to one shape: on a CPU every new shape of a product costs more than the product.
             count = int(masked.sum())
             positions, labels = np.zeros((2, most), dtype=np.int64)
@@ -118,10 +120,11 @@ class HeldOut:
             counts += np.bincount(sources, minlength=len(counts))
         return [*totals, *counts]
 
-    def _most_masked(self, microbatch: int) -> int:
-        """The most masked positions in any micro-batch of that many rows."""
-        per_row = self._masked.sum(axis=1)
-        return int(np.add.reduceat(per_row, np.arange(0, len(per_row), microbatch)).max())
+
+def _most_in_a_microbatch(masked: NDArray[np.bool_], microbatch: int) -> int:
+    """The most masked positions in any micro-batch of that many rows."""
+    per_row = masked.sum(axis=1)
+    return int(np.add.reduceat(per_row, np.arange(0, len(per_row), microbatch)).max())
 
 
 def _losses(model: MaskedLM, hidden: Tensor, positions: Tensor, labels: Tensor) -> Tensor:

@@ -15,15 +15,15 @@ class Affine(nn.Module):
         super().__init__()
         self.layer, self.weight = layer, nn.Parameter(torch.ones(2, 2))
 
-    def forward(self, x, seen=None):
+    def forward(self, x, seen):
         self.seen = seen
         return 10 * x + self.layer
 
 
 def test_blocks_follow_one_another_from_layer_zero_on():
     """Digits of the answer are the layers in order."""
-    assert Plain(layers=4).build(Affine)(torch.tensor(0.0)).item() == 123.0
-    assert Plain(layers=3).build(Affine)(torch.tensor(7.0)).item() == 7012.0
+    assert Plain(layers=4).build(Affine)(torch.tensor(0.0), Visible()).item() == 123.0
+    assert Plain(layers=3).build(Affine)(torch.tensor(7.0), Visible()).item() == 7012.0
 
 
 def test_every_block_is_told_what_is_seen():

@@ -1,18 +1,25 @@
-"""Softmax attention over all positions, or over a local window in all but every n-th layer.
+"""Softmax attention over all positions, or over a local window in all but every n-th layer; O(L^2) or O(L window).
 
-Vaswani et al., arXiv 1706.03762; alternating local windows as in ModernBERT (Warner et al., arXiv 2412.13663).
+Vaswani et al., arXiv 1706.03762; alternating local windows as in ModernBERT (Warner et al., arXiv 2412.13663). Normed
+queries and keys: Henry et al., arXiv 2010.04245, here without parameters, as in modded-nanogpt (a learned temperature is
+`cosine`'s). Value residual: Zhou et al., arXiv 2410.17897. Capped scores: Gemma 2, arXiv 2408.00118. Output gate: Qiu et
+al., arXiv 2505.06708, one number a head.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import nn
 
-from gpuday.core.errors import UsageError
-from gpuday.models.attention import attend
-from gpuday.models.linear import Linear
-from gpuday.models.mixers import Mixer, Place
-from gpuday.models.position import rotary_angles, rotate
-from gpuday.models.visible import Visible
+from gpuday.core.errors import UsageError, within
+from gpuday.models.mixers import Mixer, Place, Traits
+from gpuday.models.mixers._heads import (
+    HeadNorm,
+    MultiHead,
+    SoftmaxWeights,
+    attention_flops,
+    check_head_width,
+    heads_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +36,19 @@ class Softmax(Mixer):
     """With a window: layers 0, n, 2n, ... are global."""
     local_theta: float = 10000.0
     """Base of the rotary wavelengths in local layers."""
+    qk_norm: HeadNorm = "none"
+    """Norm of every head's query and key before positions turn them: none, root mean square, or centred as well."""
+    value_residual: bool = False
+    """Whether layers after the first mix its values into theirs, by two learned factors each."""
+    cap: float = 0.0
+    """Scores s become cap * tanh(s / cap); 0 leaves them as they are. Not every kernel can: it costs speed, and where none
+    can, six times the layer's memory, in fp32 for each pair of positions."""
+    gate: bool = False
+    """Whether a sigmoid of the layer's input scales the answer of each head."""
 
     def __post_init__(self) -> None:
-        if self.head_width < 2 or self.head_width % 2:
-            raise UsageError(
-                f"head_width is {self.head_width}",
-                where="model.mixer.head_width",
-                fix="give an even number, such as 64",
-            )
+        check_head_width(self.head_width)
+        within("model.mixer", cap=(self.cap, 0.0, 1e6))
         if self.window < 0 or self.global_every < 1:
             raise UsageError(
                 f"window {self.window} with global_every {self.global_every} is no pattern",
@@ -44,48 +56,46 @@ class Softmax(Mixer):
                 fix="give a window of 0 or more and a global_every of 1 or more",
             )
 
+        if self.window > 0 and self.global_every == 1:
+            raise UsageError(
+                f"every layer is global, and none has the window of {self.window}",
+                where="model.mixer.global_every",
+                fix="give a global_every of 2 or more, or a window of 0",
+            )
+
     def is_local(self, layer: int) -> bool:
         return self.window > 0 and layer % self.global_every != 0
 
-    def build(self, place: Place) -> nn.Module:
-        if place.width % self.head_width:
+    @property
+    def traits(self) -> Traits:
+        return Traits(causal=True, scored=True, recalls=self.value_residual, unit=self.head_width)
+
+    def check(self, *, width: int, layers: int) -> None:
+        heads_of(width, self.head_width)
+        if self.value_residual and layers == 1:
             raise UsageError(
-                f"width {place.width} is not a multiple of head_width {self.head_width}",
-                where="model.mixer.head_width",
-                fix="choose a head width that divides the width",
+                "one layer of softmax attention has no later one to read its values",
+                where="model.mixer.value_residual",
+                fix="give it more layers, or set value_residual=false",
             )
-        return SoftmaxAttention(self, place)
+
+    def resized(self, layers: int, *, before: int) -> Mixer:
+        return replace(self, value_residual=False) if layers == 1 else self
+
+    def build(self, place: Place) -> nn.Module:
+        local = self.is_local(place.layer)
+        reach = self.window // 2 if local else None
+        return MultiHead(
+            place,
+            SoftmaxWeights(head_width=self.head_width, dropout=place.dropout, reach=reach, cap=self.cap),
+            head_width=self.head_width,
+            theta=self.local_theta if local else self.theta,
+            qk_norm=self.qk_norm,
+            value_residual=self.value_residual,
+            gate=self.gate,
+        )
 
     def flops_per_token(self, place: Place) -> float:
         reach = min(place.length, 2 * (self.window // 2) + 1) if self.is_local(place.layer) else place.length
-        return 2 * 4 * place.width**2 + 2 * 2 * reach * place.width
-
-
-class SoftmaxAttention(nn.Module):
-    """(x [B, L, D], what is seen) -> [B, L, D]; B rows, L positions, H heads of width K, D = H K."""
-
-    def __init__(self, config: Softmax, place: Place) -> None:
-        super().__init__()
-        self.heads, self.head_width = place.width // config.head_width, config.head_width
-        self.qkv = Linear(place.width, 3 * place.width, bias=place.bias, fused=3)
-        self.out = Linear(place.width, place.width, bias=place.bias, output=True)
-        self.dropout, self.rotary = place.dropout, place.rotary
-        local = config.is_local(place.layer)
-        self.reach = config.window // 2 if local else None
-        if place.rotary:
-            theta = config.local_theta if local else config.theta
-            cos, sin = rotary_angles(place.length, config.head_width, theta)
-            self.cos: Tensor
-            self.sin: Tensor
-            self.register_buffer("cos", cos, persistent=False)
-            self.register_buffer("sin", sin, persistent=False)
-
-    def forward(self, x: Tensor, seen: Visible | None = None) -> Tensor:
-        b, l, d = x.shape
-        q, k, v = self.qkv(x).view(b, l, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
-        if self.rotary:
-            cos, sin = self.cos[:l], self.sin[:l]
-            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        dropout = self.dropout if self.training else 0.0
-        mixed = attend(q, k, v, seen or Visible(), reach=self.reach, dropout=dropout)
-        return self.out(mixed.transpose(1, 2).reshape(b, l, d))
+        gate = 2 * place.width * heads_of(place.width, self.head_width) if self.gate else 0
+        return attention_flops(place, reach) + gate

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from gpuday.core.errors import within
-from gpuday.models.shapes import Shape
+from gpuday.models.shapes import MOST_LAYERS, Pass, Shape
 from gpuday.models.visible import Visible
-
-MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +21,8 @@ class Plain(Shape):
         within("model.shape", layers=(self.layers, 1, MOST_LAYERS))
 
     @property
-    def depth(self) -> int:
-        return self.layers
+    def passes(self) -> tuple[Pass, ...]:
+        return tuple(Pass(layer) for layer in range(self.layers))
 
     def build(self, block: Callable[[int], nn.Module]) -> nn.Module:
         return PlainStack([block(i) for i in range(self.layers)])
@@ -37,7 +35,7 @@ class PlainStack(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor, seen: Visible | None = None) -> Tensor:
+    def forward(self, x: Tensor, seen: Visible) -> Tensor:
         for block in self.blocks:
             x = block(x, seen)
         return x
