@@ -35,7 +35,7 @@ from workload import (  # noqa: E402
 from gpuday.core import config  # noqa: E402
 from gpuday.core.clock import Budget, Clock  # noqa: E402
 from gpuday.core.environment import source_revision  # noqa: E402
-from gpuday.export.hf import choose, reason  # noqa: E402
+from gpuday.export.hf import choose, why_headless  # noqa: E402
 from gpuday.models.flops import parameters  # noqa: E402
 from gpuday.recipe import Recipe  # noqa: E402
 from gpuday.train import checkpoint  # noqa: E402
@@ -181,13 +181,15 @@ def figures(work: Workload) -> Row:
     """What formulas and the exporter say of a variant at its real size; nothing is trained."""
     with torch.device("meta"):
         learner = make_learner(work.recipe, vocab=work.vocab)
-    native, obstacles = choose(work.recipe.model)
+    headless = why_headless(learner.model, learner.predictor)
+    native, obstacles = choose(learner.model.config, head=not headless)
+    least = min(obstacles.values(), key=len, default=[])
     return {
         "parameters": parameters(work.recipe.model, vocab=work.vocab, length=work.length),
         "trained_parameters": sum(p.numel() for p in learner.parameters()),
         "training_flops_per_token": rounded(flops_per_token(work.recipe, vocab=work.vocab)),
-        "exports": native.kind if native else None,
-        "reason": "" if native else reason(obstacles),
+        "exports": f"{native.kind}{', the encoder alone' if headless else ''}" if native else None,
+        "reason": "" if native else ", ".join(obstacle.partition(": ")[0] for obstacle in least),
     }
 
 
@@ -273,7 +275,7 @@ def page(rows: dict[str, Row], every: list[Variant]) -> str:
         "- *parameters*: of the model; in brackets all that is trained, where that is more.",
         "- *FLOPs*: useful ones of training on one token, forward and backward, by formula; what an optimizer computes is not in it.",
         "- *resumes*: three steps, a checkpoint and three more equal six, to the bit, at toy size.",
-        "- *exports*: the class of Transformers that holds it exactly.",
+        "- *exports*: the class of Transformers that holds it exactly, or what the nearest one has no place for.",
     ]
     for group in dict.fromkeys(v.group for v in every):
         text += ["", f"## {group}", ""]

@@ -131,6 +131,7 @@ def test_the_figures_are_those_of_the_model_that_is_built(tool: ModuleType, pres
     assert "mixer is fourier" in examine(tool, tiny, "mixer fourier")["reason"]
     generator = examine(tool, tiny, "objective rtd")
     assert generator["trained_parameters"] > generator["parameters"]
+    assert generator["exports"] == "modernbert, the encoder alone"
 
 
 @pytest.mark.parametrize("key", ["optimizer muon", "axis dropout=0.1"])

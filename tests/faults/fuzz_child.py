@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from fuzz_readers import READERS, Reader, serve_parquet
-from fuzzing import MOST_MEMORY, MOST_SECONDS, RSS_BYTES
+from fuzzing import MOST_MEMORY, MOST_SECONDS, RSS_BYTES, peak_memory
 
 from gpuday.core.errors import GpudayError
 
@@ -58,8 +58,8 @@ def _some(seed: int, numbers: range, kind: str, reader: Reader, place: int) -> N
         if seconds > slowest:
             slowest, slowest_at = seconds, number
     signal.setitimer(signal.ITIMER_PROF, 0)
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    peak = max(peak * RSS_BYTES, reader.others_memory)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * RSS_BYTES
+    peak = max(peak_memory(), children, reader.others_memory)
     if peak > MOST_MEMORY:
         _tell(failure=f"{kind}: {peak:,} bytes of memory by input", input=numbers.stop - 1)
     _tell(ended=dict(ended), inputs=len(numbers), slowest_seconds=slowest, slowest=slowest_at, peak_memory=peak)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fuzzing import RSS_BYTES
+from fuzzing import peak_memory
 from mutations import mutated, reshaped
 
 from gpuday.core.errors import DataError
@@ -200,7 +200,6 @@ class Parquet(Reader):
 
 def serve_parquet() -> None:
     """Answer every path on standard input with message, values, CPU seconds and peak memory."""
-    import resource
     import time
 
     import pyarrow as pa
@@ -219,7 +218,7 @@ def serve_parquet() -> None:
         except SystemExit as error:
             message = str(error)
             assert message, "a fault without a word"
-        seconds, memory = time.process_time() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_BYTES
+        seconds, memory = time.process_time() - begin, peak_memory()
         said = message.encode("utf-8", "replace")
         sys.stdout.buffer.write(struct.pack("<qqdq", len(said), out.tell(), seconds, memory) + said + out.getvalue())
         sys.stdout.buffer.flush()

@@ -6,6 +6,7 @@ prints the report; `python tests/faults/fuzz_child.py SEED FIRST 1 KIND` makes o
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,6 +31,16 @@ SHARES = {
 
 
 RSS_BYTES = 1 if sys.platform == "darwin" else 1024  # in a unit of ru_maxrss
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most. On Linux `ru_maxrss` begins with what the process that started this one
+    held, and tests compile in the same runner."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_BYTES
+    (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(peak) * 1024
 
 
 @dataclass(kw_only=True)
