@@ -26,6 +26,8 @@ KEYS = {
     "lr": "optimizer.lr",
     "learning_rate": "optimizer.lr",
     "wd": "optimizer.weight_decay",
+    "decay": "optimizer.weight_decay",
+    "mask_rate": "objective.rate",
     "betas": BETAS,
     "adam_beta1": BETAS,
     "adam_beta2": BETAS,

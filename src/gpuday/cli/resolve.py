@@ -121,7 +121,7 @@ def _read(recipe: Recipe, key: str, text: str) -> Any:
     value = config.parse_value(text)
     if isinstance(value, int | float) and isinstance(getattr(recipe, key, None), Schedule):
         meant = habits.key_meant(key)
-        over = f"{key} is how that changes over the budget: {key}=linear" if meant else f"for example {key}=linear"
+        over = f"{key} is how that changes over the budget: {key}=constant" if meant else f"for example {key}=constant"
         raise UsageError(f"{key} is a schedule, not a number", fix="; ".join(filter(None, (meant, over))))
     return value
 
