@@ -183,6 +183,13 @@ def test_a_setting_that_fits_nowhere_is_refused(item: str) -> None:
         recipe_of("modern", size="nano", set=(item,))
 
 
+def test_a_key_of_another_part_is_answered_with_the_keys_that_there_are() -> None:
+    """And not with itself, where a part of the usual kind would have it."""
+    with pytest.raises(UsageError) as fault:
+        recipe_of("modern", set=("model.shape=funnel", "model.shape.layers=12", "model.first_norm=true"))
+    assert "model.shape.stages" in fault.value.fix and "model.shape.layers" not in fault.value.fix
+
+
 def test_a_part_of_the_users_own_may_be_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--part`, then its name anywhere in the recipe; without the flag the name is unknown."""
     monkeypatch.setattr(parts, "_user_files", {})

@@ -148,7 +148,9 @@ def _at(place: str) -> Iterator[None]:
     try:
         yield
     except config.UnknownKey as error:
-        fix = error.fix if error.found else habits.key_meant(error.key) or error.fix
+        meant = habits.key_meant(error.key)
+        circular = meant.partition(",")[0].endswith(f" {error.key}")  # what was asked for: another part has that key
+        fix = error.fix if error.found or circular else meant or error.fix
         raise UsageError(error.what, where=place, fix=fix) from error
     except UsageError as error:
         error.where = error.where or place
