@@ -55,12 +55,14 @@ def one(size: str, length: int, *, compiled: bool) -> dict[str, dict[str, object
 
     from gpuday.core import config
     from gpuday.train.device import pick_device
+    from gpuday.train.trial import largest_kind
 
     device = pick_device()
     work = workload(size, budget="10m" if length <= TOKENS_PER_ROW_SHORT else "24h")
     microbatch = max(1, TOKENS[device.type] // length)
     recipe = config.replace_at(work.recipe, "data.length", length)
-    work = dataclasses.replace(work, recipe=recipe, microbatch=microbatch, rows=2 * microbatch)
+    kind = largest_kind(recipe)
+    work = dataclasses.replace(work, recipe=recipe, microbatch=microbatch, rows=2 * microbatch, kind=kind)
     torch.ones(8, device=device) @ torch.ones(8, device=device)  # libraries that load with the first call
     before = peak_bytes(device.type)
     with training(work, compiled=compiled, device=device) as run:

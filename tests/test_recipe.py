@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gpuday.core import config
+from gpuday.core import config, parts
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError
 from gpuday.core.rundir import RunDir, read_json, write_json
 from gpuday.presets import find, names
 from gpuday.presets.sizes import SIZES
 from gpuday.recipe import BatchConfig, Recipe, TrainConfig, extent
+from gpuday.schedules import Schedule
 from gpuday.schedules.ramp import Ramp
 from gpuday.schedules.stages import Stages
 
@@ -209,6 +210,9 @@ IMPOSSIBLE = {
         {"batch": {"noise": 1.0, "ramp": {"part": "ramp"}}},
         "a ramp and the gradient's noise",
     ),
+    "steps that predict nothing": ({"mask_rate": {"part": "triangle"}}, "no token of a row is predicted"),
+    "rows of no tokens": ({"length": {"part": "cosine"}}, "rows would have fewer than 8 tokens"),
+    "no rate at all": ({"rate": {"part": "constant", "value": 0.0}}, "the learning rate is 0 throughout"),
     "too many levels": ({"train": {"dropout_levels": 9}}, "dropout_levels is 9"),
     "a falling rate under a method that takes its place": ({"optimizer": {"part": "schedule_free"}}, "the rate falls"),
     "the same within another": ({"optimizer": {"part": "sam", "inner": {"part": "schedule_free"}}}, "the rate falls"),
@@ -256,3 +260,57 @@ def test_a_dropout_that_is_too_much_for_a_moment_is_refused():
     most = Ramp(start=1.7, end=0.1, until=0.009, warmup=0.004)
     with pytest.raises(UsageError, match=r"dropout comes to 1\.0"):
         dataclasses.replace(recipe, model=model, train=train, dropout=most)
+
+
+ENDS_ABOVE_NOTHING = {("mask_rate", "constant"), ("mask_rate", "stages"), ("length", "constant"), ("length", "stages")}
+
+
+@pytest.mark.parametrize("slot", ["mask_rate", "length"])
+@pytest.mark.parametrize("shape", parts.names(Schedule))
+def test_what_a_schedule_to_nothing_is_told_to_set_makes_it_one_that_is_taken(slot, shape):
+    """Most shapes begin or end at nothing by default: refused by name, with knobs that mend it, word for word."""
+    recipe = config.replace_at(find("modern")("nano", TEN_MINUTES), "mask_rate", "constant")
+    if (slot, shape) in ENDS_ABOVE_NOTHING:
+        assert extent(getattr(config.replace_at(recipe, slot, shape), slot)) == (1.0, 1.0)
+        return
+    with pytest.raises(UsageError, match="falls to 0 of its peak") as caught:
+        config.replace_at(recipe, slot, shape)
+    assert caught.value.where == slot
+    told = caught.value.fix.removeprefix("set ").partition(", or ")[0].split(" and ")
+    knobs = {key: float(value) for key, _, value in (item.removeprefix(f"{slot}.").partition("=") for item in told)}
+    low, high = extent(getattr(config.replace_at(recipe, slot, {"part": shape, **knobs}), slot))
+    assert 0.0 < low < high
+
+
+def test_a_schedule_that_no_knob_lifts_is_refused_all_the_same():
+    """Stages say their levels themselves; the control takes its place."""
+    nothing = {"part": "stages", "stages": [[0.5, 0.0], [1.0, 1.0]]}
+    with pytest.raises(UsageError, match="falls to 0 of its peak") as caught:
+        config.replace_at(find("modern")("nano", TEN_MINUTES), "mask_rate", nothing)
+    assert caught.value.fix == "give another shape, such as mask_rate=constant"
+
+
+def test_a_rate_and_a_batch_may_begin_at_nothing():
+    """A step at a rate of 0 fills the optimizer's averages, and a batch has its least tokens."""
+    changes = {"rate": {"part": "linear"}, "batch": {"ramp": {"start": 0.0}}, "decay": {"part": "cosine"}}
+    recipe = config.merge(find("modern")("nano", TEN_MINUTES), changes)
+    assert (recipe.rate(0.0), recipe.batch.ramp(0.0), recipe.decay(1.0)) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "where"),
+    [
+        ({"part": "softmax", "theta": 500.0}, "model.mixer.theta"),
+        ({"part": "softmax", "window": 64, "local_theta": 500.0}, "model.mixer.local_theta"),
+        ({"part": "hybrid", "upper": {"part": "cosine", "theta": 500.0}}, "model.mixer.upper.theta"),
+    ],
+)
+@pytest.mark.parametrize("position", ["alibi", "learned", "none"])
+def test_wavelengths_without_rotary_positions_are_refused(mixer, where, position):
+    """Nothing would read them; with rotary ones they are taken, and so is a mixer at its defaults without."""
+    recipe = find("modern")("nano", TEN_MINUTES)
+    with pytest.raises(UsageError, match="rotary wavelengths") as caught:
+        config.merge(recipe, {"model": {"mixer": mixer, "position": position}})
+    assert caught.value.where == where
+    assert config.merge(recipe, {"model": {"mixer": mixer}}).model.position == "rotary"
+    assert config.merge(recipe, {"model": {"position": position}}).model.position == position

@@ -54,17 +54,21 @@ STATED: tuple[tuple[str, str, str, Any], ...] = (
     ("mixer", "hybrid", "lower", {"part": "softmax", "window": 64}),
     ("feedforward", "geglu", "ratio", 1.5),
     ("shape", "funnel", "factor", 4),
+    ("objective", "hybrid", "causal", 0.0625),
+    ("objective", "hybrid", "shift", True),
     ("objective", "mlm", "rate", 0.15),
     ("objective", "mlm", "random", 0.1),
     ("objective", "mlm", "token_drop", 0.5),
     ("objective", "mlm", "loss", {"smoothing": 0.1}),
     ("objective", "mlm", "loss", {"z_loss": 1e-4}),
     ("objective", "rtd", "generator_depth", 0.5),
+    ("optimizer", "muon", "variance", 0.0),
     ("optimizer", "muon", "variance", 0.95),
+    ("optimizer", "muon", "cautious", False),
     ("optimizer", "muon", "momentum_steps", 100),
     ("optimizer", "sam", "inner", "muon"),
     (QUANTITY, "", "mask_rate", "constant"),
-    (QUANTITY, "", "mask_rate", "triangle"),
+    (QUANTITY, "", "mask_rate", {"part": "triangle", "end": 0.25}),
     (QUANTITY, "", "decay", {"part": "constant", "cooldown": 1.0}),
     (QUANTITY, "", "dropout", {"part": "ramp", "start": 1.0, "end": 0.0}),
     (QUANTITY, "", "length", {"part": "stages", "stages": [[0.5, 0.5], [1.0, 1.0]]}),
@@ -80,10 +84,14 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "objective mlm random=0.1": {"objective.masked": 0.8},
     'scheduled dropout={"part": "ramp", "start": 1.0, "end": 0.0}': {"train.dropout": True, "model.dropout": 0.1},
 }
+# Masks as the preset's, for what cannot look back only, as a causal step must.
+MASKS = {"part": "mlm", "rate": 0.4}
 # The same for every variant of a part.
 PART_COMPANIONS: dict[tuple[str, str], dict[str, Any]] = {
-    ("mixer", "fourier"): {"model.position": "learned"},
+    ("mixer", "fourier"): {"model.position": "learned", "objective": MASKS},
+    ("mixer", "hybrid"): {"objective": MASKS},
     ("mixer", "identity"): {"model.position": "learned"},
+    ("shape", "funnel"): {"objective": MASKS},
     ("shape", "recurrent"): {"model.first_norm": True},
     ("optimizer", "schedule_free"): {"rate": {"part": "constant", "warmup": 0.02}},
 }

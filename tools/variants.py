@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -55,6 +56,7 @@ TIMED_AT = 0.45  # of the budget the timed steps begin: batches are full, rates 
 TIMED_EVERY = 0.0005  # of the budget from one timed step to the next
 TOY = {"head_width": 16, "width": 32, "length": 32, "vocab": 128, "rows": 8, "least_tokens": 1, "microbatch": 4}
 TOY_STEPS = 6
+GRAPHS = 16  # variants between two resets of the compiler, which by default keeps 8 graphs of one piece of code
 Row = dict[str, Any]
 
 
@@ -144,7 +146,8 @@ def toy(recipe: Recipe) -> Workload:
 
     made = config.from_dict(Recipe, small(config.to_dict(recipe)))
     rows, microbatch = TOY["rows"], TOY["microbatch"]
-    return Workload(name="toy", recipe=made, vocab=TOY["vocab"], microbatch=microbatch, rows=rows)
+    kind = made.objective.kinds[0]
+    return Workload(name="toy", recipe=made, vocab=TOY["vocab"], microbatch=microbatch, rows=rows, kind=kind)
 
 
 def resumes(recipe: Recipe) -> bool:
@@ -193,11 +196,11 @@ def figures(work: Workload) -> Row:
     }
 
 
-def speed(preset: Workload, changed: Workload, *, rounds: int, compiled: bool) -> Row:
+def speed(preset: Workload, changed: Workload, *, rounds: int, compiled: bool, cpu_time: bool = False) -> Row:
     """Tokens a second of both, step by step in turn, and the ratio of the medians."""
-    torch.compiler.reset()  # the compiler keeps a few graphs of one piece of code, not hundreds
+    now = time.process_time if cpu_time else time.perf_counter
     with training(preset, compiled=compiled) as a, training(changed, compiled=compiled) as b:
-        seconds = alternate({"preset": a.timed, "variant": b.timed}, rounds=rounds, warm_up=2)
+        seconds = alternate({"preset": a.timed, "variant": b.timed}, rounds=rounds, warm_up=2, now=now)
         before, after = seconds["preset"].rate(preset.rows * preset.length), seconds["variant"]
     rate = after.rate(changed.rows * changed.length)
     return {
@@ -208,10 +211,11 @@ def speed(preset: Workload, changed: Workload, *, rounds: int, compiled: bool) -
         "preset_tokens_per_second": rounded(before.median),
         "rounds": rounds,
         "compiled": compiled,
+        "clock": "cpu" if cpu_time else "wall",
     }
 
 
-def examine(variant: Variant, preset: Workload, *, rounds: int, compiled: bool) -> Row:
+def examine(variant: Variant, preset: Workload, *, rounds: int, compiled: bool, cpu_time: bool = False) -> Row:
     """The whole row of a variant; no speed with 0 rounds, nor where it is the preset itself. Whatever goes wrong is the
     variant's `error`."""
     row: Row = {"key": variant.key, "group": variant.group, "name": variant.name, "changes": variant.changes}
@@ -219,15 +223,13 @@ def examine(variant: Variant, preset: Workload, *, rounds: int, compiled: bool) 
     try:
         recipe = variant.of(preset.recipe)
         row["own"] = recipe == preset.recipe
-        work = Workload(
-            name=preset.name, recipe=recipe, vocab=preset.vocab, microbatch=preset.microbatch, rows=preset.rows
-        )
+        work = replace(preset, recipe=recipe, kind=recipe.objective.kinds[0])
         row |= figures(work)
         row["resumes"] = resumes(recipe)
         if not row["resumes"]:
             row["error"] = "a resumed run differs from one that was never stopped"
         if rounds and not row["own"]:
-            row["speed"] = speed(preset, work, rounds=rounds, compiled=compiled)
+            row["speed"] = speed(preset, work, rounds=rounds, compiled=compiled, cpu_time=cpu_time)
     except Exception as error:  # noqa: BLE001 - it is told, and ends the command with 1
         row["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     return row
@@ -239,7 +241,9 @@ def known(out: Path) -> dict[str, Row]:
     return {row["key"]: row for row in map(json.loads, lines)}
 
 
-def survey(wanted: list[Variant], preset: Workload, out: Path, *, rounds: int, compiled: bool) -> None:
+def survey(
+    wanted: list[Variant], preset: Workload, out: Path, *, rounds: int, compiled: bool, cpu_time: bool = False
+) -> None:
     """Make the rows that are not there yet for this preset and this code, appending each."""
     out.parent.mkdir(parents=True, exist_ok=True)
     here = {"preset": preset.recipe.preset, "size": preset.recipe.size, "revision": source_revision()}
@@ -250,7 +254,9 @@ def survey(wanted: list[Variant], preset: Workload, out: Path, *, rounds: int, c
         timed = not rounds or row.get("own") or row.get("speed")
         if timed and not row.get("error", "none") and here.items() <= row.items():
             continue
-        row = {**examine(variant, preset, rounds=rounds, compiled=compiled), **here}
+        if number % GRAPHS == 0:
+            torch.compiler.reset()  # what it keeps is searched in every step; the preset's own is compiled anew
+        row = {**examine(variant, preset, rounds=rounds, compiled=compiled, cpu_time=cpu_time), **here}
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
         told = row["error"] or (f"{row['speed']['relative']:.2f} x" if row["speed"] else "ok")
@@ -263,6 +269,8 @@ def page(rows: dict[str, Row], every: list[Variant]) -> str:
     by = {name: ", ".join(sorted({row[name] for row in there})) for name in ("preset", "size", "device", "revision")}
     compiled = {row["speed"]["compiled"] for row in there if row["speed"]}
     how = {(): "not timed", (True,): "compiled", (False,): "eager"}.get(tuple(compiled), "compiled or eager")
+    if "cpu" in {row["speed"]["clock"] for row in there if row["speed"]}:
+        how += ", in seconds of the processor on one thread"
     text = [
         "# Every variant",
         "",
@@ -271,7 +279,8 @@ def page(rows: dict[str, Row], every: list[Variant]) -> str:
         f"Preset `{by['preset']}` at size `{by['size']}`, for a budget of {BUDGET}; steps {how}; device: {by['device']}; source: {by['revision']}.",
         "",
         "- *speed*: tokens a second over those of the unchanged preset, whole optimizer steps in turn in one process, medians; one",
-        "  reading at one size, which says what a variant costs and not whether it learns more.",
+        "  reading at one size, which says what a variant costs and not whether it learns more. What an optimizer does every n-th step",
+        "  alone (Shampoo, SOAP, Sophia) may fall between the few that are timed.",
         "- *parameters*: of the model; in brackets all that is trained, where that is more.",
         "- *FLOPs*: useful ones of training on one token, forward and backward, by formula; what an optimizer computes is not in it.",
         "- *resumes*: three steps, a checkpoint and three more equal six, to the bit, at toy size.",
@@ -325,6 +334,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="timed steps of each [5]")
     parser.add_argument("--no-speed", action="store_true", help="time nothing")
     parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count the processor's time, not the wall's: for a busy machine, with OMP_NUM_THREADS=1",
+    )
+    parser.add_argument(
         "--eager", action="store_true", help="compile nothing, which a machine without a compiler never does"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/variants.jsonl"), help="a line for each row")
@@ -332,11 +346,12 @@ def main() -> int:
         "--table", type=Path, default=ROOT / "docs" / "variants.md", help="the table [docs/variants.md]"
     )
     given = parser.parse_args()
+    torch._dynamo.config.recompile_limit = 4 * GRAPHS  # noqa: SLF001 - no public name
     preset = workload(given.size, preset=given.preset, budget=BUDGET)
     rounds = 0 if given.no_speed else given.rounds
     compiled = bool(rounds) and not given.eager and not compile_fault(pick_device())
     wanted = [v for v in every if v.group in (given.only or groups)]
-    survey(wanted, preset, given.out, rounds=rounds, compiled=compiled)
+    survey(wanted, preset, given.out, rounds=rounds, compiled=compiled, cpu_time=given.cpu_time)
     rows = known(given.out)
     given.table.write_text(page(rows, every), encoding="utf-8")
     broken = [v.key for v in wanted if rows[v.key]["error"]]

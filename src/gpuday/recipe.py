@@ -1,7 +1,10 @@
 """A recipe: a whole run as one frozen value, from which the run can be rebuilt."""
 
+import contextlib
+import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -47,6 +50,7 @@ MOST_LEVELS = 8  # of a mask rate or a dropout: torch.compile's default limit of
 LEAST_LENGTH = 16  # of a piece of a row, in tokens
 MOMENTS = 10_000  # of a budget at which a schedule is looked at beforehand; nobody means a stage that is shorter
 MANY = 1_000_000  # tokens, in which shares can be counted
+WAVELENGTHS = ("theta", "local_theta")  # knobs of mixers that rotary positions alone read
 
 
 @lru_cache
@@ -54,6 +58,31 @@ def extent(schedule: Schedule) -> tuple[float, float]:
     """The least and the greatest value of a schedule, over every ten-thousandth of a budget."""
     values = [schedule(i / MOMENTS) for i in range(MOMENTS + 1)]
     return min(values), max(values)
+
+
+def lift(schedule: Schedule, least: float) -> dict[str, float]:
+    """The fewest knobs, with values, that keep a schedule of multipliers up to 1 from falling below `least`; empty where
+    none do."""
+    level = max(0.5, math.ceil(100.0 * least) / 100.0)
+    wanted = {"warmup": 0.0, "start": level, "end": level, "cooldown": 0.0}
+    able = {name: value for name, value in wanted.items() if getattr(schedule, name, value) != value}
+    for count in range(1, len(able) + 1):
+        for names in itertools.combinations(able, count):
+            knobs = {name: able[name] for name in names}
+            with contextlib.suppress(UsageError):  # an end to which nothing leads
+                if extent(replace(schedule, **knobs))[0] >= least:  # type: ignore[type-var]
+                    return knobs
+    return {}
+
+
+def _wavelengths(mixer: Mixer, where: str) -> Iterator[str]:
+    """Keys of the wavelengths in a mixer, and in the mixers that it holds, which are not at their defaults."""
+    for field in fields(mixer):  # type: ignore[arg-type]
+        value, key = getattr(mixer, field.name), f"{where}.{field.name}"
+        if isinstance(value, Mixer):
+            yield from _wavelengths(value, key)
+        elif field.name in WAVELENGTHS and value != field.default:
+            yield key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +236,8 @@ class Recipe:
                     fix=f"give 1 to {MOST_LEVELS}: each compiles the model or its head once more",
                 )
         self._refuse_impossible_schedules()
+        self._refuse_schedules_to_nothing()
+        self._refuse_idle_wavelengths()
         self._refuse_impossible_averages()
         self._refuse_a_falling_rate()
         if self.seed < 0:
@@ -251,6 +282,39 @@ class Recipe:
                 "schedule_free takes the place of a falling rate, and the rate falls",
                 where="rate",
                 fix="set rate=constant and rate.warmup=0.02, or choose another optimizer",
+            )
+
+    def _refuse_idle_wavelengths(self) -> None:
+        if self.model.position != "rotary" and (key := next(_wavelengths(self.model.mixer, "model.mixer"), "")):
+            raise UsageError(
+                f"{key} is the base of rotary wavelengths, and model.position is {self.model.position}",
+                where=key,
+                fix="set model.position=rotary, or leave it at its default",
+            )
+
+    def _refuse_schedules_to_nothing(self) -> None:
+        """A rate may begin and end at 0, as its presets' do; a step without a prediction, or of rows without tokens, learns
+        nothing, however high the rate is."""
+        if extent(self.rate)[1] == 0.0:
+            raise UsageError(
+                "the learning rate is 0 throughout", where="rate", fix="give a schedule that rises above 0"
+            )
+        share, length, shortest = self._peak_rate(), self.data.length, self.lengths()[-1]
+        asks = (
+            # Less than half a token of a row is none, and a step would predict one all the same.
+            ("mask_rate", self.mask_rate, 0.5 / (share * length) if share else 0.0, "no token of a row is predicted"),
+            # What is a little shorter than the shortest piece is read as that piece.
+            ("length", self.length, 0.5 * shortest / length, f"rows would have fewer than {shortest // 2} tokens"),
+        )
+        for name, schedule, least, what in asks:
+            if schedule == Constant() or (low := extent(schedule)[0]) >= least:
+                continue
+            knobs = " and ".join(f"{name}.{knob}={value:g}" for knob, value in lift(schedule, least).items())
+            other = f"another shape, such as {name}=constant"
+            raise UsageError(
+                f"{name} falls to {low:.3g} of its peak, and below {least:.3g} {what}",
+                where=name,
+                fix=f"set {knobs}, or {other}" if knobs else f"give {other}",
             )
 
     def _refuse_impossible_schedules(self) -> None:

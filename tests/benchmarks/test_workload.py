@@ -7,6 +7,9 @@ import torch
 from workload import Workload, fixed_inputs, random_store, training, workload
 
 from gpuday.core import config
+from gpuday.train.useful import flops_per_token
+
+CPU = torch.device("cpu")
 
 
 def small() -> Workload:
@@ -18,7 +21,7 @@ def small() -> Workload:
 
 def test_a_step_reads_the_next_rows_and_moves_the_weights() -> None:
     """Two steps of two micro-batches: the weights differ after each, and nothing is skipped."""
-    with training(small(), compiled=False, device=torch.device("cpu")) as run:
+    with training(small(), compiled=False, device=CPU) as run:
         weight = run.learner.model.encoder.embedding.weight
         seen = [weight.detach().clone()]
         for _ in range(2):
@@ -29,9 +32,24 @@ def test_a_step_reads_the_next_rows_and_moves_the_weights() -> None:
 
 def test_inputs_are_a_micro_batch_masked_at_the_peak_rate() -> None:
     """Two rows of 128 tokens, a quarter of their positions predicted."""
-    inputs = fixed_inputs(small(), torch.device("cpu"))
+    inputs = fixed_inputs(small(), CPU)
     assert (2, 128) == tuple(inputs["ids"].shape)
     assert 2 * 32 == len(inputs["labels"])
+
+
+def test_what_is_timed_is_what_is_counted() -> None:
+    """modern's masked steps, which are most of its run, and their FLOPs; of the causal ones, those of the causal ones."""
+    work = workload("nano", preset="modern")
+    causal = dataclasses.replace(work, kind="causal")
+    found = [(w.kind, w.shape()["kind"], w.shape()["predicted"], fixed_inputs(w, CPU)) for w in (work, causal)]
+    assert [(kind, told, count) for kind, told, count, _ in found] == [
+        ("masked", "masked", 51),
+        ("causal", "causal", 127),
+    ]
+    assert [len(inputs["labels"]) for *_, inputs in found] == [work.microbatch * 51, work.microbatch * 127]
+    assert (
+        causal.flops_per_token > work.flops_per_token == flops_per_token(work.recipe, vocab=work.vocab, kind="masked")
+    )
 
 
 def test_random_rows_are_a_store_like_any_other(tmp_path: Path) -> None:

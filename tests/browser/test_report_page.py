@@ -37,8 +37,9 @@ def quiet(browser: Any) -> None:
 
 
 def shown_axes(browser: Any) -> list[str]:
-    """Titles of the charts' x axes as they stand on the screen."""
-    titles: list[str] = browser.evaluate("[...document.querySelectorAll('.xtitle')].map(t => t.textContent)")
+    """Titles of the x axes of the charts of steps, as they stand on the screen."""
+    both = "#loss-chart .xtitle, #schedule-chart .xtitle"
+    titles: list[str] = browser.evaluate(f"[...document.querySelectorAll('{both}')].map(t => t.textContent)")
     return titles
 
 
@@ -75,6 +76,16 @@ def test_the_curves_are_drawn(browser: Any) -> None:
     assert browser.evaluate("document.querySelectorAll('#schedule-chart .scatterlayer .trace').length") == 3
     assert browser.evaluate("document.querySelector('#loss-chart .main-svg').getBoundingClientRect().height") > 300
     assert browser.evaluate("document.querySelectorAll('#loss-chart .points path').length") == 11
+
+
+@pytest.mark.usefixtures("page")
+def test_the_learning_curve_of_a_task_is_drawn(browser: Any) -> None:
+    """Two medians in a line, the interval of the one that has one, and five seeds beside them."""
+    inside = "document.querySelectorAll('.learning-chart {}').length"
+    assert browser.evaluate(inside.format(".scatterlayer .trace")) == 2
+    assert browser.evaluate(inside.format(".points path")) == 5 + 2
+    assert browser.evaluate(inside.format(".errorbars path.yerror")) == 2
+    assert browser.evaluate("document.querySelector('.learning-chart .main-svg').getBoundingClientRect().height") > 200
 
 
 @pytest.mark.usefixtures("page")

@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from gpuday.cli import COMMANDS, commands, doctor, replay, rooms, run
+from gpuday.cli import COMMANDS, commands, compare, doctor, evaluate, predict, replay, rooms, run
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = {"doctor": doctor, "replay": replay, "run": run, "prepare": run, "train": run}
+ROOMS = {
+    "doctor": doctor,
+    "evaluate": evaluate,
+    "predict": predict,
+    "replay": replay,
+    "compare": compare,
+    "run": run,
+    "prepare": run,
+    "train": run,
+}
 
 
 def function_of(name: str) -> object:

@@ -7,7 +7,7 @@ import pytest
 from cyclopts import Token
 
 from gpuday.cli import app
-from gpuday.cli.flags import Flags, TaskFlags, whole
+from gpuday.cli.flags import Flags, ScoreFlags, TaskFlags, whole
 from gpuday.core.errors import UsageError
 
 RUN = "gpuday.cli.run"
@@ -60,6 +60,32 @@ def test_every_flag_reaches_its_field() -> None:
         debug=True,
     )
     assert arguments["tasks"] == TaskFlags(tasks="cola,rte", task_data=Path("d"), task_seeds=2, task_rows=64)
+
+
+def test_every_flag_of_an_evaluation_reaches_its_field() -> None:
+    """One's own task, shares of rows, probes and a submission; a switch takes no value."""
+    arguments = parse(
+        *("evaluate", "runs/x", "--task", "a.csv", "--text", "t", "--text-b", "u", "--label", "l", "--dev", "d.csv"),
+        *("--protocol", "P2", "--train-fraction", "1,0.5", "--untrained", "--keep", "--pairs", "blimp"),
+        *("--pll", "original", "--perplexity", "p.txt", "--submission", "s.zip", "--submission-fill", "--out", "o"),
+    )
+    assert arguments["tasks"] == ScoreFlags(
+        task=Path("a.csv"),
+        text="t",
+        text_b="u",
+        label="l",
+        dev=Path("d.csv"),
+        protocol="P2",
+        train_fraction="1,0.5",
+        untrained=True,
+        keep=True,
+        pairs=Path("blimp"),
+        pll="original",
+        perplexity=Path("p.txt"),
+        submission=Path("s.zip"),
+        submission_fill=True,
+        out=Path("o"),
+    )
 
 
 def test_nothing_given_is_nothing_chosen() -> None:

@@ -77,9 +77,26 @@ def test_a_flag_is_said_as_it_is_typed_here(flag: str, said: str) -> None:
         ("lr", "here it is optimizer.lr"),
         ("optimizer.learning_rate", "here it is optimizer.lr"),
         ("train.epochs", "here it is --budget, in time, tokens or steps: --budget 24h"),
+        ("dropout", "here it is model.dropout, which acts in pretraining with train.dropout=true"),
         ("train.frobnicate", ""),
     ],
 )
 def test_a_key_is_known_by_its_last_name(key: str, said: str) -> None:
     """Whatever table it was put into."""
-    assert key_meant(key) == said
+    assert key_meant(key, config.paths(RECIPES["modern"])) == said
+
+
+@pytest.mark.parametrize(
+    ("preset", "key", "said"),
+    [
+        ("modern", "train.mlm_probability", "here it is objective.mlm.rate"),
+        ("unrestricted", "mask_rate", "here it is objective.mlm.rate"),
+        ("crammed", "mlm_probability", "here it is objective.rate"),
+        ("modern", "betas", "here it is optimizer.rest.beta1 and optimizer.rest.beta2"),
+        ("bert", "adam_beta1", "here it is optimizer.beta1 and optimizer.beta2"),
+    ],
+)
+def test_of_several_keys_the_one_that_the_recipe_has_is_said(preset: str, key: str, said: str) -> None:
+    """And not a list of presets, where it is known which of them is used; where it is not, that list."""
+    assert key_meant(key, config.paths(RECIPES[preset])) == said
+    assert said.removeprefix("here it is ") in key_meant(key, []) == flag_meant(key.rpartition(".")[2])

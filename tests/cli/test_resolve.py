@@ -168,7 +168,7 @@ def test_a_setting_is_read_as_toml(item: str, path: str, value: Any) -> None:
     [
         ("optimizer=sam", "optimizer.inner=lion", "optimizer.inner.lr=3e-4"),
         ("train.dropout=true", "model.dropout=0.1", "dropout=linear"),
-        ("objective.masked=0.8", "objective.random=0.2"),
+        ("objective.mlm.masked=0.8", "objective.mlm.random=0.2"),
     ],
 )
 def test_settings_that_need_each_other_come_in_any_order(items: tuple[str, ...]) -> None:
@@ -238,7 +238,7 @@ def test_a_folder_with_another_recipe_is_refused_with_the_differences(place: Pat
     with pytest.raises(UsageError, match="another recipe") as caught:
         resolve_run(other, Flags(out=place / "mine"))
     assert "seed: 0 there, 5 asked" in str(caught.value)
-    assert "optimizer.lr: 0.01 there, 0.5 asked" in str(caught.value)
+    assert "optimizer.lr: 0.02 there, 0.5 asked" in str(caught.value)
 
 
 def test_a_claim_writes_the_recipe_once_and_each_new_environment(place: Path) -> None:
@@ -333,3 +333,22 @@ def test_a_share_that_is_none_is_said_with_its_key() -> None:
         with pytest.raises(UsageError) as caught:
             recipe_of(preset, size="nano", set=(f"{item}=2",))
         assert caught.value.where == item
+
+
+@pytest.mark.parametrize(
+    ("preset", "sets", "told"),
+    [
+        ("modern", ("model.dropout=0.1",), ["model.dropout=0.1 drops nothing in pretraining"]),
+        ("modern", ("model.dropout=0.1", "train.dropout=true"), []),
+        ("crammed", (), []),  # the paper's: 0.1, and off in pretraining
+        ("crammed", ("model.dropout=0.2",), ["model.dropout=0.2 drops nothing in pretraining"]),
+        ("crammed", ("model.dropout=0.0",), []),
+    ],
+)
+def test_a_dropout_that_does_not_act_is_told(
+    preset: str, sets: tuple[str, ...], told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it was asked for, and not where a preset has it."""
+    recipe_of(preset, size="nano", budget="10m", set=sets)
+    messages = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
+    assert [message.partition(":")[0] for message in messages] == told

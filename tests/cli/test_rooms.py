@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 
 from gpuday import presets
-from gpuday.cli import rooms
+from gpuday.cli import listing, rooms
 from gpuday.cli.screen import Screen, escaped
-from gpuday.core import config
+from gpuday.core import config, parts
 from gpuday.core.clock import Budget
+from gpuday.core.errors import UsageError
 from gpuday.core.rundir import RunDir, read_json
+from gpuday.export.hf import choose, reason
 from gpuday.models.encoder import EncoderConfig
+from gpuday.optim.muon import Muon
 from gpuday.presets.sizes import LADDER, SIZES
 from gpuday.recipe import KINDS
+from gpuday.train.trained import load_recipe
 
 Call = Callable[..., Any]
 
@@ -25,7 +29,8 @@ Call = Callable[..., Any]
 def test_the_presets_are_listed_with_what_they_are(call: Call) -> None:
     """All of them, by the first line of their docstring."""
     rows = call("list", "presets").events
-    assert [row["preset"] for row in rows] == presets.names() == ["bert", "crammed", "crammed_v1", "izsak", "modern"]
+    every = ["bert", "crammed", "crammed_v1", "izsak", "modern", "unrestricted"]
+    assert [row["preset"] for row in rows] == presets.names() == every
     assert all(len(row["what"]) > 20 for row in rows)
 
 
@@ -49,10 +54,16 @@ def test_the_parts_of_a_kind_are_listed(call: Call) -> None:
 def test_a_part_is_listed_with_its_knobs_and_its_papers(call: Call) -> None:
     """Defaults by name, as they go into a recipe, and where each part is from."""
     (adamw,) = (row for row in call("list", "optimizer").events if row["part"] == "adamw")
-    assert adamw["knobs"] == {"lr": 1e-3, "beta1": 0.9, "beta2": 0.98, "eps": 1e-12, "weight_decay": 0.01}
+    defaults = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.98, "eps": 1e-12, "weight_decay": 0.01}
+    assert {knob["key"]: knob["default"] for knob in adamw["knobs"]} == {
+        f"optimizer.{k}": v for k, v in defaults.items()
+    }
     assert adamw["source"] == ["arXiv 1711.05101"]
     (muon,) = (row for row in call("list", "optimizer").events if row["part"] == "muon")
-    assert muon["knobs"]["rest"] == "adamw"
+    knobs = {knob["key"]: knob for knob in muon["knobs"]}
+    assert knobs["optimizer.rest"]["default"] == "adamw"
+    assert knobs["optimizer.rest.lr"]["default"] == Muon().rest.lr
+    assert knobs["optimizer.nesterov"]["values"] == [False, True] and all(knob["what"] for knob in knobs.values())
     papers = {row["part"]: row["source"] for row in call("list", "parts").events if row["kind"] != "source"}
     assert [part for part, source in papers.items() if not source] == []
 
@@ -64,36 +75,79 @@ def test_a_users_own_part_is_listed_like_the_others(call: Call, tmp_path: Path) 
     rows = call("list", "optimizer", "--part", "signum.py").events
     (mine,) = (row for row in rows if row.get("part") == "signum")
     assert mine["what"] == "One rate for everything, no weight decay."
-    assert (mine["knobs"], mine["source"]) == ({"lr": 1e-3, "momentum": 0.9}, ["arXiv 1802.04434"])
+    knobs = {knob["key"]: knob["default"] for knob in mine["knobs"]}
+    assert (knobs, mine["source"]) == ({"optimizer.lr": 1e-3, "optimizer.momentum": 0.9}, ["arXiv 1802.04434"])
 
 
 def test_the_axes_of_a_model_are_listed_with_their_values(call: Call) -> None:
     """Every field of the encoder's config: its default, what it can be, and its line of documentation."""
-    rows = {row["axis"]: row for row in call("list", "axes").events}
+    rows = {row["key"].removeprefix("model."): row for row in call("list", "axes").events}
     assert list(rows) == [field.name for field in dataclasses.fields(EncoderConfig)]
+    assert all(row["key"] == f"model.{name}" for name, row in rows.items())
     assert all(row["what"] for row in rows.values())
     assert rows["placement"]["values"] == ["pre", "post", "sandwich", "deepnorm"]
     assert (rows["tied"]["default"], rows["tied"]["values"]) == (True, [False, True])
     assert (rows["width"]["default"], rows["width"]["values"]) == (256, "whole number")
     assert rows["mixer"]["default"] == "softmax" and "fourier" in rows["mixer"]["values"]
+    assert rows["position"]["presets"]["bert"] == "learned" and "modern" not in rows["position"]["presets"]
 
 
-def test_what_is_listed_can_be_read_by_people(
-    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On a terminal knobs stand as name and value, in the words of `--set`."""
-    shown: list[list[dict[str, Any]]] = []
-    monkeypatch.setattr(Screen, "table", lambda self, title, rows: shown.append(rows))
+def listed(monkeypatch: pytest.MonkeyPatch, *whats: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(title, rows) of what a terminal shows."""
+    shown: list[tuple[str, list[dict[str, Any]]]] = []
+    monkeypatch.setattr(Screen, "table", lambda self, title, rows: shown.append((title, rows)))
     with Screen(as_json=True) as screen:
         screen.as_json = False
         monkeypatch.setattr(rooms, "Screen", lambda **_: contextlib.nullcontext(screen))
-        rooms.list_command("average")
-        rooms.list_command("axes")
-    averages, axes = shown
-    (lawa,) = (row for row in averages if row["part"] == "lawa")
-    assert lawa["knobs"].startswith("k 5, every ") and lawa["knobs"].endswith("on_cpu false")
-    assert lawa["source"] == "arXiv 2209.14981"
-    assert {row["axis"]: row["values"] for row in axes}["norm"] == "layernorm, rmsnorm, scalenorm"
+        for what in whats:
+            rooms.list_command(what)
+    return shown
+
+
+def test_what_is_listed_can_be_read_by_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a line for each knob, in the words of `--set`, below the line that chooses its part."""
+    (_, averages), (_, axes) = listed(monkeypatch, "average", "axes")
+    lines = [row["--set"] for row in averages]
+    at = lines.index("average=lawa")
+    assert lines[at : at + 4] == ["average=lawa", "average.k=5", "average.every=0.002", "average.on_cpu=false"]
+    assert averages[at]["what"].endswith("arXiv 2209.14981")
+    by_line = {row["--set"]: row for row in axes}
+    assert by_line["model.norm=layernorm"]["values"] == "layernorm, rmsnorm, scalenorm"
+    assert "learned: bert, izsak" in by_line["model.position=rotary"]["presets"]
+
+
+@pytest.mark.parametrize("what", ["optimizer", "objective", "mixer", "shape", "average", "mask_rate", "batch.ramp"])
+def test_every_line_that_is_listed_is_one_that_set_takes(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """The line of a part, then each of its own, on a preset; a lone refusal is of what it changes, not of the key."""
+    ((_, rows),) = listed(monkeypatch, what)
+    base, chosen = presets.find("modern")("nano", Budget.parse("10m")), ("", "")
+    for row in rows:
+        key, _, value = row["--set"].partition("=")
+        if not row["values"]:
+            chosen = (key, value)
+        with contextlib.suppress(UsageError):
+            recipe = config.replace_at(base, *chosen)
+            assert key in config.paths(recipe)
+            config.replace_at(recipe, key, config.parse_value(value))
+    assert len([row for row in rows if not row["values"]]) == len(parts.names(KINDS[listing.places().get(what, what)]))
+
+
+@pytest.mark.parametrize("slot", ["rate", "mask_rate", "length", "decay", "dropout", "ramp", "batch.ramp"])
+def test_the_name_of_a_place_lists_what_may_stand_there(call: Call, slot: str) -> None:
+    """Users type the key that they set: schedules, with keys below it."""
+    rows = call("list", slot).events
+    assert {row["part"] for row in rows} == {row["part"] for row in call("list", "schedule").events}
+    (linear,) = (row for row in rows if row["part"] == "linear")
+    place = "batch.ramp" if slot == "ramp" else slot
+    assert [knob["key"] for knob in linear["knobs"]] == [f"{place}.{name}" for name in ("warmup", "cooldown", "end")]
+
+
+def test_knobs_of_parts_in_a_list_have_no_key_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters stand in a table each; the line that chooses one is the whole list."""
+    ((title, rows),) = listed(monkeypatch, "filter")
+    lines = [row["--set"] for row in rows]
+    assert 'data.filters=[{part = "compressibility"}]' in lines and "cutoff=0.3" in [x[:10] for x in lines]
+    assert title == "filter, at data.filters"
 
 
 def test_runs_are_listed_by_folder(call: Call, tmp_path: Path) -> None:
@@ -178,3 +232,49 @@ def test_task_files_are_looked_at_before_anything_is_spent(call: Call, tmp_path:
     called = call("run", "tiny.toml", "--tasks", "cola", "--task-data", str(tmp_path / "none"), "--out", "runs/mine")
     assert called.code == 3
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def unheld(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """A run whose model no class of Transformers holds."""
+    call("prepare", "tiny.toml", "--out", "runs/mine", "--set", "model.norm=rmsnorm")
+    run = RunDir(tmp_path / "runs" / "mine")
+    _, obstacles = choose(load_recipe(run).model)
+    section = {
+        "kind": None,
+        "parity_max_abs": None,
+        "folder": None,
+        "obstacles": obstacles,
+        "reason": reason(obstacles),
+    }
+    monkeypatch.setattr(rooms, "export", lambda _: section)
+    return run
+
+
+def test_an_export_that_writes_nothing_ends_with_4(call: Call, unheld: RunDir) -> None:
+    """With the nearest class alone and what is in its way, and how such a model is used."""
+    called = call("export", "runs/mine")
+    assert called.code == 4
+    assert "nothing was exported: not modernbert: norm is rmsnorm" in called.err and "not bert" not in called.err
+    assert "gpuday evaluate runs/mine" in called.err and "load_trained" in called.err
+    assert set(read_json(unheld.summary)["export"]["obstacles"]) == {"modernbert", "bert"}
+
+
+def test_a_run_whose_model_cannot_be_exported_has_succeeded(unheld: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    """In `gpuday run` it is a notice, and the page says so too."""
+    capsys.readouterr()
+    rooms.export_room(unheld, Screen(as_json=True))
+    told, notice = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (told["event"], told["kind"], notice["event"]) == ("export", None, "notice")
+    assert told["reason"].startswith("not modernbert: norm is rmsnorm")
+    assert f"gpuday evaluate {unheld.root}" in notice["message"] and "load_trained" in notice["message"]
+    rooms.report_room(unheld, Screen(as_json=True))
+    page = unheld.report.read_text()
+    assert "model.norm=rmsnorm" in page and "Not exported: not modernbert: norm is rmsnorm" in page
+
+
+def test_a_listed_run_says_what_it_changes(call: Call, unheld: RunDir) -> None:
+    """In the words of --set, with all that the tiny preset file sets."""
+    (row,) = call("list").events
+    assert {"model.norm=rmsnorm", "data.vocab=512"} <= set(row["changed"])
+    assert (row["word_bits_per_byte"], row["not_comparable"]) == (None, None)

@@ -291,3 +291,18 @@ def test_a_reader_of_errors_that_went_away_does_not_change_the_exit_code(monkeyp
     monkeypatch.setattr("sys.stderr", Gone())
     with pytest.raises(BrokenPipeError):
         show_error(UsageError("x"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_table_cuts_nothing_off(width: int) -> None:
+    """On a narrow terminal the name that a row begins with stays whole, and longer values go on below."""
+    screen = Terminal()
+    screen.console.width = width
+    name, long = "modern-nano-3steps-576c7f92", "model.feedforward_every=0 " * 6
+    screen.table("runs [bold]all[/bold]", [{"name": name, "changed": long, "nats": 4.127, "note": "as x" * 9}])
+    text = screen.text.getvalue()
+    assert "runs [bold]all[/bold]" in text and name in text and "\N{HORIZONTAL ELLIPSIS}" not in text
+    columns = zip(*(line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")), strict=True)
+    joined = ["".join("".join(column).split()) for column in columns]
+    assert joined == [name, long.replace(" ", ""), "4.127", "asx" * 9]
+    assert max(map(len, text.splitlines())) <= width

@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from gpuday.core import explained
+from gpuday.core.config import parse_value
 from gpuday.core.explained import Knob
 from gpuday.schedules import Schedule
 from gpuday.schedules.ramp import Ramp
@@ -62,6 +63,16 @@ class Holder:
     """A list."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """Tables and lists of parts."""
+
+    holder: Holder = Holder(needed=3, ramp=Ramp(start=0.25))
+    """A table."""
+    many: tuple[Schedule, ...] = ()
+    """Several of a kind."""
+
+
 @pytest.fixture
 def module(tmp_path: Path) -> Iterator[ModuleType]:
     """The module above, from a file."""
@@ -98,3 +109,26 @@ def test_a_knob_says_what_it_can_be() -> None:
     assert {"constant", "ramp", "trapezoid"} <= set(schedule.values)
     assert (ramp.type, ramp.values) == ("part", ())
     assert (pairs.type, explained.plain(pairs.default)) == ("list", [[1, 2]])
+
+
+def test_settings_have_whole_keys_and_the_defaults_of_where_they_stand() -> None:
+    """A table is told by its values, a part by its name and then by its knobs, at the values that they have there."""
+    found = {knob.name: knob.default for knob in explained.settings(Whole, where="x")}
+    assert "x.holder" not in found and found["x.holder.needed"] == 3
+    assert (found["x.holder.ramp.start"], found["x.holder.schedule.start"]) == (0.25, 0.0)
+    assert list(found)[:3] == ["x.holder.needed", "x.holder.way", "x.holder.on"] and found["x.many"] == ()
+
+
+def test_slots_are_the_places_where_any_part_of_a_kind_may_stand() -> None:
+    """Not those of one part alone; of a list it is said that it is one."""
+    assert list(explained.slots(Whole)) == [("holder.schedule", Schedule, False), ("many", Schedule, True)]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("bert", "bert"), (True, "true"), (1e-12, "1e-12"), ([["a", 1]], '[["a", 1]]'), ({"a": [0.5]}, "{a = [0.5]}")],
+)
+def test_a_value_is_written_as_set_reads_it(value: object, text: str) -> None:
+    """TOML, but for a word, which needs no quotes."""
+    assert explained.written(value) == text
+    assert parse_value(text) == value

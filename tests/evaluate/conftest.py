@@ -13,6 +13,7 @@ from gpuday.data.document import Document, DropCounter
 from gpuday.data.prepare import DataConfig
 from gpuday.data.tokenizer import TextTokenizer, train_tokenizer
 from gpuday.data.words import write_words
+from gpuday.evaluate.subject import Subject, subject_of_run
 from gpuday.evaluate.tasks import Rows, Task, TaskData
 from gpuday.models.encoder import EncoderConfig
 from gpuday.models.heads import MaskedLM
@@ -51,6 +52,12 @@ def trained(tokenizer: TextTokenizer, tmp_path: Path) -> Trained:
     run = RunDir(tmp_path / "run")
     run.data.mkdir(parents=True)
     return Trained(recipe, model.eval(), tokenizer, run, torch.device("cpu"))
+
+
+@pytest.fixture
+def subject(trained: Trained) -> Subject:
+    """What is fine-tuned of that run."""
+    return subject_of_run(trained)
 
 
 @pytest.fixture

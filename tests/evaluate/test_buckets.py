@@ -1,10 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from gpuday.data.tokenizer import TextTokenizer
-from gpuday.evaluate.buckets import CHUNK, dev_batches, encode, train_batches
-from gpuday.evaluate.tasks import Rows
+from gpuday.evaluate.buckets import CHUNK, IGNORED, Encoded, dev_batches, train_batches
 
 
 @pytest.mark.parametrize("count", [16, 100, 16 * CHUNK + 5, 1000])
@@ -52,23 +52,49 @@ def test_dev_batches_read_every_row_once() -> None:
     assert sorted(np.concatenate(batches).tolist()) == list(range(150))
 
 
-def test_a_batch_is_padded_to_a_multiple_of_eight_and_masked(tokenizer: TextTokenizer) -> None:
-    """Tokens are the tokenizer's own, the mask ends where the row ends, and the padding is the padding id."""
-    texts = ("the zebra", "the committee will publish its final report")
-    rows = Rows(text_a=texts, text_b=None, labels=np.array([0, 1]))
-    encoded = encode(rows, tokenizer, max_tokens=32, device=torch.device("cpu"))
-    ids, mask = encoded.batch(torch.tensor([1, 0]), int(encoded.host_lengths.max()))
-    assert ids.shape == mask.shape
-    assert ids.shape[1] % 8 == 0 or ids.shape[1] == encoded.host_lengths.max()
-    for row, text in zip(range(2), texts[::-1], strict=True):
-        expected = tokenizer.encode_pair(text, None, 32)
-        assert ids[row, mask[row]].tolist() == expected
-        assert (ids[row, ~mask[row]] == tokenizer.pad_id).all()
+def rows_of(lengths: list[int], **more: Any) -> Encoded:
+    """Rows of ids from 1 on, padded with 0."""
+    ids = torch.zeros(len(lengths), max(lengths), dtype=torch.int32)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.arange(1, length + 1)
+    values = np.array(lengths)
+    candidates = more.get("candidates", 1)
+    host = values.reshape(-1, candidates).max(1)
+    labels = more.pop("labels", torch.arange(len(host)))
+    return Encoded(ids=ids, lengths=torch.from_numpy(values), host_lengths=host, labels=labels, **more)
 
 
-def test_long_rows_are_cut(tokenizer: TextTokenizer) -> None:
-    """No row has more tokens than the protocol allows."""
-    rows = Rows(text_a=("word " * 100,), text_b=("other " * 100,), labels=np.array([0.0]))
-    encoded = encode(rows, tokenizer, max_tokens=16, device=torch.device("cpu"))
-    assert encoded.host_lengths.tolist() == [16]
-    assert encoded.labels.dtype == torch.float32
+def test_a_batch_is_padded_to_a_multiple_of_eight_and_masked() -> None:
+    """Ids are the rows' own, the mask ends where the row ends; a batch is never wider than the longest row there is."""
+    rows = rows_of([3, 10, 21])
+    for chosen, width in (([0], 8), ([1, 0], 16), ([2, 1], 21)):
+        longest = int(rows.host_lengths[chosen].max())
+        ids, mask, types = rows.batch(torch.tensor(chosen), longest)
+        assert (ids.shape, types) == ((len(chosen), width), None)
+        assert mask.sum(1).tolist() == rows.host_lengths[chosen].tolist()
+        assert ((ids > 0) == mask).all()
+
+
+def test_candidates_come_row_by_row() -> None:
+    """Two rows of three candidates each make six token rows, in the order of rows and candidates."""
+    rows = rows_of([4, 5, 6, 7, 8, 9], candidates=3)
+    assert rows.host_lengths.tolist() == [6, 9]
+    _, mask, _ = rows.batch(torch.tensor([1, 0]), 9)
+    assert mask.sum(1).tolist() == [7, 8, 9, 4, 5, 6]
+    assert rows.targets(torch.tensor([1, 0]), 9).tolist() == [1, 0]
+
+
+def test_targets_of_tokens_are_cut_like_the_batch() -> None:
+    """Tagging has a target for every position of the batch; spans and classes are what they are."""
+    tags = torch.full((3, 21), IGNORED)
+    assert rows_of([3, 10, 21], labels=tags).targets(torch.tensor([1, 0]), 10).shape == (2, 16)
+    spans = rows_of([3, 10, 21], labels=torch.tensor([[0, 1], [2, 3], [4, 5]]))
+    assert spans.targets(torch.tensor([2, 0]), 21).tolist() == [[4, 5], [0, 1]]
+
+
+def test_types_are_padded_and_cut_like_the_ids() -> None:
+    """What a body that has token types is handed beside the ids."""
+    types = torch.tensor([[0, 1, 1, 0], [0, 0, 1, 1]], dtype=torch.int8)
+    _, _, batch = rows_of([3, 4], types=types).batch(torch.tensor([1]), 4)
+    assert batch is not None
+    assert (batch.tolist(), batch.dtype) == ([[0, 0, 1, 1]], torch.int64)

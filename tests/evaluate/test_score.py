@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from gpuday.core.errors import DataError, UsageError
-from gpuday.evaluate import score
-from gpuday.evaluate.finetune import P1
-from gpuday.evaluate.score import evaluate_tasks, hash_weights
+from gpuday.evaluate import taskrun
+from gpuday.evaluate.plan import make_plan
+from gpuday.evaluate.protocols import P1
+from gpuday.evaluate.score import evaluate_tasks
+from gpuday.evaluate.sections import sections
+from gpuday.evaluate.subject import hash_weights, subject_of_run
 from gpuday.train.trained import Trained
 
 QUICK = replace(P1, epochs=1)
@@ -28,15 +31,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(trained: Trained, folder: Path, **options: Any) -> tuple[dict[str, Any], list[tuple[str, int, bool]]]:
-    """(section, [(task, seed, reused)] of the scores told)"""
+    """(sections, [(task, seed, reused)] of the scores told)"""
     told = []
 
     def listen(event: str, /, **values: Any) -> None:
         if event == "score":
             told.append((values["task"], values["seed"], values["reused"]))
 
-    options = {"tasks": "glue", "protocol": QUICK, **options}
-    return evaluate_tasks(trained, task_data=folder, progress=listen, **options), told
+    plan = make_plan(**{"tasks": "glue", "protocol": QUICK, "task_data": folder, "seeds": 1, **options})
+    result = evaluate_tasks(subject_of_run(trained), plan, progress=listen)
+    return sections(result.scored, dict(plan.left_out)), told
 
 
 def test_every_score_has_its_file_with_its_evidence(trained: Trained, folder: Path) -> None:
@@ -55,7 +59,7 @@ def test_every_score_has_its_file_with_its_evidence(trained: Trained, folder: Pa
 
 def test_the_section_has_medians_and_a_mean_without_wnli(trained: Trained, folder: Path) -> None:
     """The mean is the arithmetic one of CoLA and RTE; what is missing is named."""
-    section, _ = run(trained, folder, seeds=3)
+    (section,) = run(trained, folder, seeds=3)[0].values()
     tasks = section["tasks"]
     assert list(tasks) == ["CoLA", "RTE", "WNLI"]
     for row in tasks.values():
@@ -95,13 +99,14 @@ def test_other_weights_rows_or_protocol_make_the_score_anew(trained: Trained, fo
 
 
 def test_capped_rows_have_another_protocol(trained: Trained, folder: Path) -> None:
-    """`P1-short` where the cap bites, P1 where it does not, and never P1 on the mean of both."""
+    """`P1-rows-40` where the cap bites, P1 where it does not, and never P1 on the mean of both."""
     with open(folder / "CoLA" / "train.jsonl", "a") as file:
         file.write('{"text_a": "one more", "label": 0}\n')
-    section, _ = run(trained, folder, tasks="cola,rte", train_rows=40)
-    assert [section["tasks"][t]["protocol"] for t in ("CoLA", "RTE")] == ["P1-short", "P1"]
-    assert section["protocol"] == section["mean_of"]["protocol"] == "P1-short"
-    assert (trained.run.scores / "glue-P1-short" / "CoLA" / "0.json").is_file()
+    found, _ = run(trained, folder, tasks="cola,rte", train_rows=40)
+    section = found["glue-P1-rows-40"]
+    assert [section["tasks"][t]["protocol"] for t in ("CoLA", "RTE")] == ["P1-rows-40", "P1"]
+    assert section["protocol"] == section["mean_of"]["protocol"] == "P1-rows-40"
+    assert (trained.run.scores / "glue-P1-rows-40" / "CoLA" / "0.json").is_file()
     assert (trained.run.scores / "glue" / "RTE" / "0.json").is_file()
     assert (section["tasks"]["CoLA"]["train_rows"], section["tasks"]["CoLA"]["train_rows_available"]) == (40, 41)
 
@@ -109,29 +114,51 @@ def test_capped_rows_have_another_protocol(trained: Trained, folder: Path) -> No
 def test_a_bad_file_stops_before_any_training(trained: Trained, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last task's missing label is found before the first task is trained."""
     (folder / "WNLI" / "dev.jsonl").write_text('{"text_a": "a", "text_b": "b"}\n')
-    monkeypatch.setattr(score, "finetune", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(taskrun, "finetune", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(DataError, match="label None"):
         run(trained, folder)
 
 
-def test_no_tasks_give_an_empty_section(trained: Trained, folder: Path) -> None:
-    """`none` trains nothing and has no mean."""
-    section, _ = run(trained, folder, tasks="none")
-    assert (section["tasks"], section["mean"], section["protocol"]) == ({}, None, None)
+def test_no_tasks_give_no_section(trained: Trained, folder: Path) -> None:
+    """`none` trains nothing and sums nothing up."""
+    assert run(trained, folder, tasks="none") == ({}, [])
 
 
 def test_protocols_have_names_and_keep_apart(trained: Trained, folder: Path) -> None:
     """Another protocol is another suite of scores, and P1's file stays; an unknown name is refused."""
     run(trained, folder, tasks="cola")
-    section, told = run(trained, folder, tasks="cola", protocol="P1-small")
-    assert (section["protocol"], told) == ("P1-small", [("CoLA", 0, False)])
+    found, told = run(trained, folder, tasks="cola", protocol="P1-small")
+    assert (found["glue-P1-small"]["protocol"], told) == ("P1-small", [("CoLA", 0, False)])
     assert run(trained, folder, tasks="cola")[1] == [("CoLA", 0, True)]
     with pytest.raises(UsageError, match="no protocol"):
-        run(trained, folder, protocol="P2")
+        run(trained, folder, protocol="P3")
 
 
-@pytest.mark.parametrize("options", [{"seeds": 0}, {"train_rows": 15}])
-def test_too_few_seeds_or_rows_are_refused(trained: Trained, folder: Path, options: dict[str, int]) -> None:
+@pytest.mark.parametrize(("options", "told"), [({"seeds": 0}, "0 task seeds"), ({"train_rows": 15}, "15 task rows")])
+def test_too_few_seeds_or_rows_are_refused(trained: Trained, folder: Path, options: dict[str, int], told: str) -> None:
     """One seed and one batch are the least."""
-    with pytest.raises(UsageError, match="too few"):
+    with pytest.raises(UsageError, match=told):
         run(trained, folder, **options)
+
+
+def test_a_share_that_fills_no_batch_is_found_before_any_training(
+    trained: Trained, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four rows are a tenth of CoLA's here."""
+    monkeypatch.setattr(taskrun, "finetune", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(DataError, match=r"0\.1 of CoLA's train rows are 4, fewer than a batch"):
+        run(trained, folder, tasks="cola", fractions=(1.0, 0.1))
+
+
+def test_a_curve_is_made_of_shares_of_the_rows(trained: Trained, folder: Path) -> None:
+    """A share has files of its own and stands in the curve; the scores of the tasks are those of all rows."""
+    found, told = run(trained, folder, tasks="cola", fractions=(0.5,), seeds=2)
+    section = found["glue-P1"]
+    assert [(point["fraction"], point["rows"], point["n"]) for point in section["curves"]["CoLA"]] == [
+        (0.5, 20, 2),
+        (1.0, 40, 2),
+    ]
+    assert section["tasks"]["CoLA"]["train_rows"] == 40
+    assert len(told) == 4
+    values = json.loads((trained.run.scores / "glue-fraction-0.5" / "CoLA" / "1.json").read_text())
+    assert (values["fraction"], values["train_rows"], values["protocol"]) == (0.5, 20, "P1")

@@ -6,6 +6,7 @@ from gpuday.core.clock import Budget
 from gpuday.core.config import to_dict
 from gpuday.data.prepare import DataConfig
 from gpuday.export.card import write_card
+from gpuday.objectives.hybrid import Hybrid
 from gpuday.objectives.rtd import Rtd
 from gpuday.recipe import Recipe
 
@@ -15,16 +16,18 @@ SUMMARY = {
     "train": {"tokens": 6_100_000, "steps": 1234},
     "heldout": {"nats_per_token": 3.21987, "word_bits_per_byte": None},
     "scores": {
-        "protocol": "P1",
-        "tasks": {
-            "sst2": {
-                "metric": "accuracy",
-                "median": 0.8125,
-                "spread": 0.01,
-                "n": 3,
-                "partial": True,
-                "baseline": {"majority": 0.509, "bag_of_words": 0.8},
-            }
+        "glue-P1": {
+            "protocol": "P1",
+            "tasks": {
+                "sst2": {
+                    "metric": "accuracy",
+                    "median": 0.8125,
+                    "spread": 0.01,
+                    "n": 3,
+                    "partial": True,
+                    "baseline": {"majority": 0.509, "bag_of_words": 0.8},
+                }
+            },
         },
     },
     "device": "a | b",
@@ -118,6 +121,16 @@ def test_a_bert_says_that_its_positions_end(recipe):
     bert = write_card(name="run", recipe=recipe, summary={}, export={**EXPORT, "kind": "bert"})
     modern = write_card(name="run", recipe=recipe, summary={}, export=EXPORT)
     assert "its table of positions ends there" in bert and "its table" not in modern
+
+
+def test_causal_steps_before_the_masked_ones_are_told(recipe):
+    """A model that can fill masks is offered as one, unless it was trained to predict from the position before."""
+    recipe["objective"] = to_dict(Hybrid(first=0.25, causal=0.0, shift=False))
+    card = write_card(name="run", recipe=recipe, summary={}, export=EXPORT)
+    assert "by causal and masked-language modelling with gpuday" in card
+    assert "tags: [encoder, masked-language-modelling, " in card and "pipeline_tag: fill-mask" in card
+    shifted = write_card(name="run", recipe=recipe, summary={}, export={**EXPORT, "reason": "the encoder alone"})
+    assert "tags: [encoder, masked" not in shifted and "pipeline_tag: feature-extraction" in shifted
 
 
 def test_an_encoder_alone_is_not_offered_as_a_model_of_masked_tokens(recipe):

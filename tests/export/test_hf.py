@@ -9,9 +9,10 @@ from gpuday.core.clock import Budget
 from gpuday.core.config import to_dict
 from gpuday.core.errors import UsageError
 from gpuday.core.rundir import write_json
+from gpuday.evaluate.model_folder import quiet
 from gpuday.export import hf
 from gpuday.export.native import Renaming
-from gpuday.export.parity import ParityError, quiet
+from gpuday.export.parity import ParityError
 from gpuday.models.feedforward.relu2 import Relu2
 from gpuday.objectives.hybrid import Hybrid
 from gpuday.objectives.mlm import Mlm
@@ -57,14 +58,15 @@ def test_the_folder_fine_tunes(modern, make_trained):
 
 
 def test_a_recipe_that_no_class_holds_gets_its_reasons(make_trained):
-    """`crammed` writes nothing and names what stands in the way, class by class."""
+    """`crammed` writes nothing and names what stands in the way: of every class in the section, of the nearest in words."""
     crammed = find("crammed")("nano", Budget.parse("10m")).model
     trained = make_trained(replace(crammed, width=64))
     section = hf.export(trained)
     assert section["kind"] is None and section["parity_max_abs"] is None and section["folder"] is None
     assert any("position is scaled_sinusoidal" in sentence for sentence in section["obstacles"]["modernbert"])
     assert "not modernbert: position is scaled_sinusoidal" in section["reason"]
-    assert "not bert: feedforward is geglu" in section["reason"]
+    assert any("feedforward is geglu" in sentence for sentence in section["obstacles"]["bert"])
+    assert "not bert" not in section["reason"]
     assert not trained.run.model.exists()
 
 
@@ -108,10 +110,12 @@ def test_an_objective_with_a_head_for_masked_tokens_is_foreseen_to_export_whole(
     assert hf.foreseen(capped).startswith("not modernbert: logit_cap is 9.0")
 
 
-def test_the_nearest_class_is_told_first(make_trained):
+def test_the_nearest_class_alone_is_told(make_trained):
     """The one with the fewest axes in the way."""
     crammed = find("crammed")("nano", Budget.parse("10m")).model
-    assert hf.reason(hf.choose(crammed)[1]).startswith("not modernbert: position")
+    told = hf.reason(hf.choose(crammed)[1])
+    assert told.startswith("not modernbert: position") and "not bert" not in told
+    assert hf.reason({}) == ""
     izsak = replace(
         find("izsak")("nano", Budget.parse("10m")).model, first_norm=True, position="alibi", norm_bias=False
     )

@@ -30,12 +30,14 @@ VARIANTS = {
     "tanh gelu with biases": {"feedforward": Gelu(ratio=2.0, approximate="tanh"), **ALL_BIASES},
     "biases": ALL_BIASES,
     "biases of queries, keys and values alone": {"qkv_bias": True},
-    "untied": {"tied": False},
-    "untied with biases": {"tied": False, **ALL_BIASES},
+    "tied": {"tied": True},
+    "tied with biases": {"tied": True, **ALL_BIASES},
     "no head transform": {"head_transform": False},
     "no head transform with biases": {**ALL_BIASES, "head_transform": False, "head_bias": False},
     "a bare matrix as head": {"head_activation": False, "norm_eps": 1e-12},
-    "a bare matrix, untied, with biases": {"head_activation": False, "tied": False, **ALL_BIASES},
+    "a bare matrix, tied": {"head_activation": False, "tied": True},
+    "a bare matrix, tied, with biases": {"head_activation": False, "tied": True, **ALL_BIASES},
+    "a bare matrix with biases": {"head_activation": False, **ALL_BIASES},
     "networks in every second block": {"feedforward_every": 2, **ALL_BIASES},
     "no network at all": {"feedforward_every": 0},
     "norms without scale": {"norm_scale": False},
@@ -116,7 +118,7 @@ def test_a_plain_network_gets_its_gate(modern, make_model):
 
 def test_a_bare_matrix_goes_into_a_decoder_of_its_own(modern, make_model):
     """Table times matrix, no longer tied to the embedding."""
-    model = make_model(replace(modern, head_activation=False))
+    model = make_model(replace(modern, head_activation=False, tied=True))
     expected = model.encoder.embedding.weight @ model.head.dense.weight
     torch.testing.assert_close(MODERNBERT.weights(model)["decoder.weight"], expected.detach(), atol=1e-5, rtol=0)
     assert MODERNBERT.settings(model, SPECIALS)["tie_word_embeddings"] is False

@@ -78,7 +78,8 @@ def test_a_block_that_is_passed_again_is_written_out(bert, make_model):
 
 def test_shared_config_keys_come_from_model_and_length(modern, make_model):
     """Vocabulary, width, depth, length and tying stand in config.json as the model has them, in fp32."""
-    config = MODERNBERT.config(make_model(modern), Specials(pad=0, cls=2, sep=3), version="5.0")
+    models = {tied: make_model(replace(modern, tied=tied)) for tied in (True, False)}
+    config, untied = (MODERNBERT.config(models[tied], Specials(pad=0, cls=2, sep=3), version="5.0") for tied in models)
     expected = {
         "architectures": ["ModernBertForMaskedLM"],
         "model_type": "modernbert",
@@ -91,6 +92,7 @@ def test_shared_config_keys_come_from_model_and_length(modern, make_model):
         "torch_dtype": "float32",
     }
     assert {key: config[key] for key in expected} == expected
+    assert untied == config | {"tie_word_embeddings": False}
 
 
 def test_a_weight_left_behind_is_refused(modern, make_model):

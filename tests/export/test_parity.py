@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from gpuday.export.bert import BERT
 from gpuday.export.modernbert import MODERNBERT
 from gpuday.export.native import Specials
-from gpuday.export.parity import ParityError, check_model, padded_batch, quiet
+from gpuday.export.parity import ParityError, check_model, padded_batch
 
 
 @pytest.fixture
@@ -115,16 +115,6 @@ def test_small_logits_are_held_to_a_smaller_difference(modern, make_model, tmp_p
     edit_weights(tmp_path, lambda weights: weights["model.layers.3.mlp_norm.weight"].mul_(1.5))
     with pytest.raises(ParityError):
         check_model(model, tmp_path)
-
-
-def test_quiet_puts_the_library_s_voice_back():
-    """Verbosity and progress bars are as they were, also after an error."""
-    from transformers.utils import logging
-
-    before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
-    with pytest.raises(KeyError), quiet():
-        raise KeyError
-    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
 def test_a_head_that_predicts_from_the_position_before_does_not_pass(model, folder):

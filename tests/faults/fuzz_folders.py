@@ -17,7 +17,7 @@ from gpuday.data.tokenizer import adopt_tokenizer, train_tokenizer
 from gpuday.data.wordcache import WordCache
 from gpuday.data.words import WordQuestion, write_words
 from gpuday.evaluate.tasks.glue import GLUE
-from gpuday.evaluate.tasks.rows import parse_rows
+from gpuday.evaluate.tasks.parsing import parse_rows
 from gpuday.train import checkpoint
 
 RESEALED = 0.3  # of the damage comes with a checksum that fits

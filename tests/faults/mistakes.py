@@ -232,7 +232,9 @@ VALUES = tuple(
         ("size=base", ("size is a name", "--size base"), ""),
         ("optimizer=adamv", ("no optimizer is called 'adamv'", "did you mean 'adam' or 'adamw'?"), "optimizer=adamw"),
         ("optimizer=3", ("optimizer names no part", 'part = "adafactor"'), 'optimizer={ part = "adafactor" }'),
-        ("objective.rate=1.5", ("rate is 1.5", "at most 1"), ""),
+        ("objective.rate=1.5", ("unknown key 'objective.rate'", "'objective.mlm.rate'"), ""),
+        ("objective.mlm.rate=1.5", ("rate is 1.5", "where: objective.mlm.rate", "at most 1"), ""),
+        ("mlm_probability=0.15", ("here it is objective.mlm.rate",), "objective.mlm.rate=0.15"),
         ("rate.warmup=2", ("warmup is 2.0", "where: rate.warmup", "from 0 to 1"), ""),
     )
 )  # fmt: skip
@@ -265,7 +267,7 @@ RUNS = (
       for key, flags in (
           ("seed: 0 there, 7 asked", ("--seed", "7")),
           ("budget.amount: 3.0 there, 4.0 asked", ("--budget", "4steps")),
-          ("optimizer.lr: 0.01 there, 0.5 asked", ("--set", "optimizer.lr=0.5")),
+          ("optimizer.lr: 0.02 there, 0.5 asked", ("--set", "optimizer.lr=0.5")),
           ("data.vocab: 512 there, 576 asked", ("--vocab", "576")),
           ("optimizer.part: 'muon' there, 'adamw' asked", ("--set", "optimizer=adamw")),
           ("data.corpus", ("--corpus", "other.txt")),

@@ -15,7 +15,7 @@ from gpuday.cli.resolve import DEFAULT_PRESET
 from gpuday.cli.usage import flags_of
 from gpuday.core import config, parts
 from gpuday.core.clock import Budget
-from gpuday.evaluate.tasks.selection import BY_NAME
+from gpuday.evaluate.tasks.selection import BY_NAME, SUITES
 from gpuday.presets.sizes import SIZES
 from gpuday.recipe import KINDS
 
@@ -93,9 +93,9 @@ def words() -> list[Word]:
     found += [Word("size", n, lambda w: ["show", DEFAULT_PRESET, "--size", w], sizes) for n in SIZES]
     listed = frozenset((*KINDS, "parts", "presets", "sizes", "runs"))
     found += [Word("kind", n, lambda w: ["list", w], listed) for n in sorted(listed)]
-    tasks = frozenset((*BY_NAME, *(n.replace("-", "") for n in BY_NAME), "glue", "none"))
+    tasks = frozenset((*BY_NAME, *(n.replace("-", "") for n in BY_NAME), *SUITES, "none"))
     found += [
-        Word("task", n, lambda w: ["evaluate", "no-run", "--tasks", w], tasks) for n in (*BY_NAME, "glue", "none")
+        Word("task", n, lambda w: ["evaluate", "no-run", "--tasks", w], tasks) for n in (*BY_NAME, *SUITES, "none")
     ]
     for kind, place in PLACES.items():
         names = parts.names(KINDS[kind])

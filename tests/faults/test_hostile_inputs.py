@@ -26,7 +26,7 @@ from gpuday.data.document import Document, DropCounter
 from gpuday.data.prepare import DataConfig, PreparedData, prepare
 from gpuday.data.sources.files import Files
 from gpuday.data.tokenizer import TextTokenizer, train_tokenizer
-from gpuday.evaluate.tasks.rows import parse_rows
+from gpuday.evaluate.tasks.parsing import parse_rows
 from gpuday.evaluate.tasks.task import Task
 from gpuday.train.trained import load_recipe
 

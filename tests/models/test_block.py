@@ -172,6 +172,7 @@ def test_layer_drop_rises_over_passages(layers, repeats, make_config, monkeypatc
         ({"block": "parallel", "placement": "post"}, "model.block"),
         ({"block": "parallel", "placement": "sandwich"}, "model.block"),
         ({"block": "parallel", "placement": "deepnorm"}, "model.block"),
+        ({"block": "parallel", "feedforward_every": 0}, "model.block"),
         ({"placement": "sandwich", "zero_output": True}, "model.zero_output"),
         ({"layer_drop": 1.0}, "model.layer_drop"),
         ({"embedding_width": 7}, "model.embedding_width"),

@@ -1,12 +1,11 @@
-"""Heads: predictions at chosen positions only, and the paper's classifier on position 0."""
+"""The head for masked tokens: predictions at chosen positions only."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from gpuday.core.errors import UsageError
-from gpuday.models.encoder import Encoder
-from gpuday.models.heads import Classifier, MaskedLM
+from gpuday.models.heads import MaskedLM
 
 VOCAB, LENGTH = 100, 16
 IDS = torch.randint(0, VOCAB, (3, LENGTH), generator=torch.Generator().manual_seed(0))
@@ -111,53 +110,6 @@ def test_logits_have_the_compute_dtype(make_model):
     model = make_model(head_bias=True, decoder_bias=True)
     model.encoder.dtype = torch.bfloat16
     assert model(IDS).dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize(("width", "hidden"), [(768, 1024), (1024, 1344), (512, 704), (256, 320), (32, 64)])
-def test_the_classifiers_hidden_width_is_the_papers_at_base(width, hidden, make_config):
-    """1024 at a width of 768, in proportion elsewhere, a multiple of 64."""
-    with torch.device("meta"):
-        classifier = Classifier(Encoder(make_config(width=width), vocab=8, length=8), 3)
-    assert tuple(classifier.dense.weight.shape) == (hidden, width)
-    assert tuple(classifier.output.weight.shape) == (3, hidden)
-
-
-def test_the_classifier_reads_position_0_alone(make_config, scatter):
-    """tanh of a dense layer on the first hidden state, then a linear layer, in fp32 whatever the encoder computes in."""
-    encoder = Encoder(make_config(), vocab=VOCAB, length=LENGTH)
-    classifier = scatter(Classifier(encoder, 3))
-    mask = torch.ones_like(IDS, dtype=torch.bool)
-    first = encoder(IDS, mask)[:, 0]
-    pooled = torch.tanh(F.linear(first, classifier.dense.weight, classifier.dense.bias))
-    expected = F.linear(pooled, classifier.output.weight, classifier.output.bias)
-    torch.testing.assert_close(classifier(IDS, mask), expected)
-    encoder.dtype = torch.bfloat16
-    assert classifier(IDS, mask).dtype == torch.float32
-    torch.testing.assert_close(classifier(IDS, mask), expected, atol=0.1, rtol=0.1)
-
-
-def test_the_classifier_does_not_see_padding(make_config, scatter):
-    """The same row with more padding gets the same scores."""
-    classifier = scatter(Classifier(Encoder(make_config(), vocab=VOCAB, length=LENGTH), 2))
-    mask = (torch.arange(LENGTH) < 6).expand(3, -1)
-    short = classifier(IDS[:, :6], mask[:, :6])
-    torch.testing.assert_close(classifier(torch.where(mask, IDS, 9), mask), short, atol=1e-5, rtol=1e-5)
-
-
-def test_a_fresh_classifier_is_near_chance_and_its_dropout_acts_in_training(make_config, scatter):
-    """New layers are normal with the given deviation, biases zero, the encoder untouched."""
-    encoder = scatter(Encoder(make_config(width=64), vocab=VOCAB, length=LENGTH))
-    before = {name: p.clone() for name, p in encoder.named_parameters()}
-    torch.manual_seed(0)
-    classifier = Classifier(encoder, 4, dropout=0.5, std=0.02)
-    assert classifier.dense.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    assert (classifier.dense.bias.abs().max(), classifier.output.bias.abs().max()) == (0.0, 0.0)
-    assert all(torch.equal(p, before[name]) for name, p in encoder.named_parameters())
-    mask = torch.ones_like(IDS, dtype=torch.bool)
-    classifier.train()
-    assert not torch.equal(classifier(IDS, mask), classifier(IDS, mask))
-    classifier.eval()
-    assert torch.equal(classifier(IDS, mask), classifier(IDS, mask))
 
 
 def test_capped_logits_are_a_scaled_tangent(make_model):

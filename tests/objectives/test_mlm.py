@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gpuday import presets
+from gpuday.core import config
+from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError
 from gpuday.objectives import Vocabulary
 from gpuday.objectives.mlm import Mlm
@@ -193,10 +196,14 @@ def test_specials_fill_up_a_row_that_has_too_few_others(vocabulary):
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.01])
 def test_a_rate_that_is_no_share_is_refused(rate):
-    """With the key to change."""
+    """With the key to change, wherever the objective stands in a recipe."""
     with pytest.raises(UsageError, match="rate is") as caught:
         Mlm(rate=rate)
-    assert caught.value.where == "objective.rate"
+    assert caught.value.where == "rate"
+    for name, key in (("bert", "objective.rate"), ("modern", "objective.mlm.rate")):
+        with pytest.raises(UsageError, match="rate is") as caught:
+            config.replace_at(presets.find(name)("nano", Budget.parse("10m")), key, rate)
+        assert caught.value.where == key
 
 
 @pytest.mark.parametrize(("masked", "random"), [(0.9, 0.2), (-0.1, 0.5), (0.5, -0.1)])

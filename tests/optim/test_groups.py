@@ -31,17 +31,20 @@ def test_matrices_and_tables_decay_and_vectors_do_not(make_parameters):
     assert len(decayed["params"]) + len(kept["params"]) == len(parameters)
 
 
+NO_DECAY = (".bias", ".scale", ".skip.weight", ".of_values")
+
+
 @pytest.mark.parametrize("preset", names())
 def test_no_norm_bias_or_scale_of_a_presets_model_decays(preset):
-    """Asked of the real models: what does not decay is exactly what is called a norm, bias or scale."""
+    """Asked of the real models: what does not decay is exactly the norms, biases, scales and weights of sums."""
     recipe = find(preset)("nano", Budget.parse("10m"))
     with torch.device("meta"):
         learner = MaskedLearner(MaskedLM(recipe.model, vocab=512, length=16))
     parameters = named_parameters(learner)
     by_tensor = {p.tensor: p.name for p in parameters}
     decayed, kept = ([by_tensor[t] for t in g["params"]] for g in decay_groups(parameters, lr=1.0, weight_decay=0.1))
-    assert all("norm" in name or name.endswith((".bias", ".scale")) for name in kept)
-    assert not any("norm" in name or name.endswith((".bias", ".scale")) for name in decayed)
+    assert all("norm" in name or name.endswith(NO_DECAY) for name in kept)
+    assert not any("norm" in name or name.endswith(NO_DECAY) for name in decayed)
     assert len(decayed) + len(kept) == len(list(learner.parameters()))
 
 

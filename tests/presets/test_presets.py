@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from gpuday import presets
+from gpuday.core import config
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError
-from gpuday.export.hf import choose
+from gpuday.export.hf import choose, why_headless
 from gpuday.models.feedforward.geglu import Geglu
 from gpuday.models.feedforward.gelu import Gelu
 from gpuday.models.heads import MaskedLM
@@ -19,6 +20,7 @@ from gpuday.optim.adamw import Adamw
 from gpuday.optim.muon import Muon
 from gpuday.presets.sizes import AUTO, LADDER, OUTLINES, SIZES, Size, auto_size, find_size, is_short
 from gpuday.schedules.triangle import Triangle
+from gpuday.train.assemble import make_learner
 
 TEN_MINUTES, DAY = Budget.parse("10m"), Budget.parse("24h")
 every_preset = pytest.mark.parametrize("name", presets.names())
@@ -198,12 +200,45 @@ def test_modern_masks_less_and_less():
     """From 40 per cent to 20, everything masked."""
     recipe = presets.find("modern")("nano", TEN_MINUTES)
     assert [recipe.objective.predicted(128, recipe.mask_rate(f), "masked") for f in (0.0, 0.5, 1.0)] == [51, 38, 26]
-    assert (recipe.objective.masked, recipe.objective.random) == (1.0, 0.0)
+    assert (recipe.objective.mlm.masked, recipe.objective.mlm.random) == (1.0, 0.0)
+
+
+@every_recipe
+def test_modern_predicts_next_tokens_in_its_first_quarter(size, budget):
+    """And masked ones from then on, at their own positions: no other step is causal, at any size and length."""
+    objective = presets.find("modern")(size, budget).objective
+    kinds = [objective.kind_at(percent / 100, 64 * percent, 64) for percent in range(101)]
+    assert kinds == ["causal"] * 25 + ["masked"] * 76
+    assert objective.predicted(128, 1.0, "causal") == 127 and not objective.shift
+
+
+@every_recipe
+def test_unrestricted_is_modern_and_three_keys_more(size, budget):
+    """Beside its name."""
+    modern, unrestricted = (presets.find(name)(size, budget) for name in ("modern", "unrestricted"))
+    assert config.differences(modern, unrestricted) == [
+        ("preset", "modern", "unrestricted"),
+        ("model.mixer.qk_norm", "none", "rms"),
+        ("model.mixer.value_residual", False, True),
+        ("model.skip", "none", "x0"),
+    ]
+
+
+def test_no_class_holds_the_unrestricted_and_modern_exports_with_its_head():
+    """What bars each class is said; modern's head predicts a masked token where it stands."""
+    for name, kind in (("modern", "modernbert"), ("unrestricted", None)):
+        recipe = presets.find(name)("nano", TEN_MINUTES)
+        with torch.device("meta"):
+            learner = make_learner(recipe, vocab=recipe.data.vocab)
+        assert why_headless(learner.model, learner.predictor) == ""
+        native, obstacles = choose(recipe.model)
+        assert (native.kind if native else None) == kind
+        assert kind or all(obstacles.values())
 
 
 def test_all_presets_are_found_and_sizes_is_none_of_them():
     """The modules of the folder, but for the table of sizes."""
-    assert {"bert", "crammed", "crammed_v1", "izsak", "modern"} <= set(presets.names())
+    assert {"bert", "crammed", "crammed_v1", "izsak", "modern", "unrestricted"} <= set(presets.names())
     assert "sizes" not in presets.names()
     for name in presets.names():
         assert presets.find(name).__name__ == name

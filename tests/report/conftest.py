@@ -83,21 +83,41 @@ SUMMARY: dict[str, Any] = {
         "nats_per_token": 4.127, "word_bits_per_byte": 2.013, "before": 9.016, "rows": 1536, "normalizer": "light",
         "by_source": {"stdlib": 3.871, "torch": 4.262, "transformers": 4.305, "numpy": 4.09},
     },
-    "scores": {
+    "scores": {"pydocs-P1": {
         "protocol": "P1 (one set of hyperparameters, at most 5 epochs)",
         "seeds": [0, 1, 2, 3, 4],
         "mean": 0.7042,
         "tasks": {
             "package": {
                 "median": 0.7125, "values": [0.7011, 0.7125, 0.7204, 0.6987, 0.7199], "metric": "accuracy",
+                "interval": {"low": 0.6987, "high": 0.7204, "method": "BCa"},
+                "rows_interval": {"low": 0.691, "high": 0.734, "method": "percentile, rows"},
                 "baseline": {"majority": 0.213, "bag_of_words": 0.681}, "version": "1", "train_rows": 8000,
-                "train_rows_available": 14_206, "dev_rows": 1702, "partial": False,
+                "train_rows_available": 14_206, "dev_rows": 1702, "partial": False, "reference": 0.92,
             },
             "section": {
                 "median": 0.696, "values": [0.69, 0.696, 0.701], "metric": "macro F1", "baseline": 0.401, "version": "2",
             },
         },
-    },
+        "aggregates": {
+            "without_marks": ["section"],
+            "arithmetic": {"value": 0.7042, "without": {
+                "package": {"value": 0.696, "change": -0.0082}, "section": {"value": 0.7125, "change": 0.0083}}},
+            "normalised": {"value": 0.706, "without": {
+                "package": {"value": None, "change": None}, "section": {"value": 0.706, "change": 0.0}}},
+        },
+        "aggregates_mnli_twice": {"arithmetic": {"value": 0.71}},
+        "curves": {"package": [
+            {"fraction": 0.1, "rows": 800, "median": 0.55, "interval": None, "n": 2, "values": [0.54, 0.56]},
+            {"fraction": 1.0, "rows": 8000, "median": 0.7125, "n": 3, "values": [0.70, 0.7125, 0.72],
+             "interval": {"low": 0.70, "high": 0.72, "method": "percentile"}},
+        ]},
+        "left_out": {"heading": "no folder"},
+    }},
+    "probes": {"minimal pairs": {
+        "accuracy": 0.612, "pairs": 67000, "method": "within_word_l2r",
+        "phenomena": {"anaphor_agreement": {"accuracy": 0.702, "pairs": 2000}, "ellipsis": {"accuracy": 0.514, "pairs": 2000}},
+    }},
     "samples": [
         {"text": "Return the <mask> of the two numbers.", "truth": "sum",
          "predictions": [{"token": "sum", "probability": 0.412}, {"token": "product", "probability": 0.187},

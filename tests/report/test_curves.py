@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from gpuday.report.curves import axes, curves, describe
+from gpuday.report.curves import axes, curves, describe, kinds
 from gpuday.report.load import load_run
 
 
@@ -66,6 +66,14 @@ def test_the_charts_are_described_in_words(run: Path) -> None:
     described = describe(load_run(run))
     assert "held-out loss from 9.016 to 4.127 nats over 11 looks" in described["loss"]
     assert "rows in a step from" in described["schedule"]
+
+
+def test_a_curve_of_several_kinds_of_steps_is_said_to_be_one(run: Path) -> None:
+    """Where a run turns from next tokens to masked ones; nothing is said where all steps ask the same."""
+    record = load_run(run)
+    steps = [dataclasses.replace(s, question="causal" if s.step <= 75 else "masked") for s in record.steps]
+    assert "do not compare" in kinds(dataclasses.replace(record, steps=tuple(steps)))
+    assert kinds(record) == ""
 
 
 def test_a_run_without_steps_is_described_too(new_run: Callable[..., Path]) -> None:

@@ -64,6 +64,22 @@ def test_the_facts_name_the_run(run: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"), [(["seed=7", "model.norm=rmsnorm"], "seed=7 model.norm=rmsnorm"), ([], "nothing"), (None, "")]
+)
+def test_the_facts_say_what_was_changed(run: Path, told: list[str] | None, shown: str) -> None:
+    """Of the preset, where somebody knows; that nothing was is said, too."""
+    found = dict(facts(load_run(run), lambda _: told))
+    assert found.get("Changed", "") == shown
+
+
+def test_a_loss_that_is_not_the_models_says_so_on_its_tile(new_run: Callable[..., Path]) -> None:
+    """In place of what it was before training."""
+    heldout = {"nats_per_token": 4.0, "before": 9.0, "notes": ["the held-out loss is the generator's: and more"]}
+    tile, *_ = tiles(load_run(new_run(summary={"heldout": heldout})))
+    assert (tile.value, tile.detail) == ("4.000", "the held-out loss is the generator's")
+
+
 def test_the_ledger_adds_up(run: Path) -> None:
     """Largest first; seconds, share of the time used and share of the budget."""
     found = ledger(load_run(run))

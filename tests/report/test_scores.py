@@ -1,10 +1,15 @@
 """The table of scores."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from gpuday.report import scores
 from gpuday.report.load import load_run
+
+RECORDS = Path(__file__).resolve().parents[2] / "records"
 
 
 def test_a_task_has_median_spread_seeds_and_baselines(run: Path) -> None:
@@ -32,13 +37,57 @@ def test_percentages_are_drawn_on_their_own_scale(new_run: Callable[..., Path]) 
 
 def test_the_protocol_is_stated(new_run: Callable[..., Path]) -> None:
     """And where it is not known, that is stated."""
-    assert scores.protocol(load_run(new_run())).startswith(
-        "P1 (one set of hyperparameters, at most 5 epochs); seeds 0, 1"
-    )
+    (suite,) = scores.suites(load_run(new_run()))
+    assert suite.name == "pydocs-P1"
+    assert suite.protocol.startswith("P1 (one set of hyperparameters, at most 5 epochs); seeds 0, 1")
     unnamed = load_run(new_run("b", summary={"scores": {"tasks": {"a": 0.5}}}))
-    assert scores.protocol(unnamed) == "protocol not stated"
+    assert scores.suites(unnamed)[0].protocol == "protocol not stated"
     assert scores.tasks(unnamed)[0].median == "0.500"
-    assert scores.protocol(load_run(new_run("c", summary={"scores": None}))) == ""
+    assert scores.suites(load_run(new_run("c", summary={"scores": None}))) == []
+
+
+def test_intervals_stand_beside_the_median(run: Path) -> None:
+    """Over seeds and over rows, the latter with its method; the mark for people is drawn; a task without them says so."""
+    first, second = scores.tasks(load_run(run))
+    assert (first.interval, first.rows_interval) == ("0.699 to 0.720", "0.691 to 0.734 (percentile, rows)")
+    assert (first.reference, first.reference_mark) == ("0.920", 92.0)
+    assert (second.interval, second.reference, second.reference_mark) == ("\N{EN DASH}", "\N{EN DASH}", None)
+
+
+def test_means_stand_side_by_side_with_and_without_each_task(run: Path) -> None:
+    """MNLI twice where the summary has it; a mean that was not made is a dash."""
+    (suite,) = scores.suites(load_run(run))
+    none = "\N{EN DASH}"
+    assert suite.means == (
+        ("all tasks", "0.704", none, none, "0.706"),
+        ("all tasks, MNLI's two dev sets as two", "0.710", none, none, none),
+        ("without package", "0.696 (-0.008)", none, none, none),
+        ("without section", "0.713 (+0.008)", none, none, "0.706 (+0.000)"),
+    )
+    assert suite.notes == (
+        "Without a published mark for people, and so not in the normalised mean: section.",
+        "Left out: heading: no folder.",
+    )
+
+
+def test_every_suite_and_protocol_has_a_table(new_run: Callable[..., Path]) -> None:
+    """Two protocols never share one."""
+    rows = {"CoLA": {"values": [0.5]}}
+    section = {name: {"protocol": name[5:], "tasks": rows} for name in ("glue-P1", "glue-P2")}
+    found = scores.suites(load_run(new_run(summary={"scores": section})))
+    assert [(suite.name, suite.protocol, suite.tasks[0].name) for suite in found] == [
+        ("glue-P1", "P1", "CoLA"),
+        ("glue-P2", "P2", "CoLA"),
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*/*/summary.json")), ids=lambda path: path.parent.name)
+def test_records_of_before_there_were_several_suites_are_read(path: Path) -> None:
+    """Every task of a flat section, and its protocol."""
+    old = json.loads(path.read_text()).get("scores") or {"tasks": {}}
+    found = scores.suites(load_run(path.parent))
+    assert [row.name for suite in found for row in suite.tasks] == list(old["tasks"])
+    assert all(suite.protocol.startswith(old["protocol"]) for suite in found)
 
 
 def test_scores_of_tasks_that_are_done_stand_in_for_the_summary(new_run: Callable[..., Path]) -> None:
@@ -50,3 +99,11 @@ def test_scores_of_tasks_that_are_done_stand_in_for_the_summary(new_run: Callabl
         path.write_text(f'{{"metric": "accuracy", "value": {value}}}')
     (task,) = scores.tasks(load_run(run))
     assert (task.name, task.median, task.n) == ("glue/rte", "0.650", 2)
+
+
+def test_an_interval_says_what_it_holds() -> None:
+    """Three seeds do not bring it to 95%; older summaries do not say."""
+    ends = {"low": 0.6, "high": 0.7, "method": "BCa"}
+    assert scores.interval(ends) == "0.600 to 0.700"
+    assert scores.interval({**ends, "confidence": 0.75}) == "0.600 to 0.700 (75%)"
+    assert scores.interval({**ends, "confidence": 0.9375, "method": "percentile"}) == "0.600 to 0.700 (94%, percentile)"

@@ -17,11 +17,12 @@ def test_every_run_in_a_folder_is_a_row(tmp_path: Path, new_run: Callable[..., P
     (new_run("c") / "summary.json").write_text("{")
     (tmp_path / "notes").mkdir()
     (tmp_path / "file").touch()
-    rows = list_runs(tmp_path)
+    rows = list_runs(tmp_path, lambda recipe: [f"seed={recipe['seed']}"])
     assert [(row["name"], row["status"]) for row in rows] == [("a", "interrupted"), ("b", "finished"), ("c", "damaged")]
     assert rows[1] == {
         "name": "b", "preset": "modern", "size": "nano", "budget": "10 min", "used_seconds": 599.25, "nats_per_token": 4.127,
-        "mean_score": 0.7042, "status": "finished",
+        "word_bits_per_byte": 2.013, "mean_scores": {"pydocs-P1": 0.7042}, "status": "finished", "changed": ["seed=7"],
+        "not_comparable": None,
     }  # fmt: skip
     assert "summary.json" in rows[2]["problem"]
     assert rows[0].keys() == rows[1].keys() <= rows[2].keys()
@@ -29,9 +30,9 @@ def test_every_run_in_a_folder_is_a_row(tmp_path: Path, new_run: Callable[..., P
 
 def test_an_empty_folder_has_no_runs(tmp_path: Path) -> None:
     """And a missing one is an error."""
-    assert list_runs(tmp_path) == []
+    assert list_runs(tmp_path, lambda _: None) == []
     with pytest.raises(DataError, match="not a folder"):
-        list_runs(tmp_path / "none")
+        list_runs(tmp_path / "none", lambda _: None)
 
 
 def test_a_run_is_shown_as_json(run: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from gpuday.recipe import Recipe
 from gpuday.train.expectation import Expectation
 from gpuday.train.trial import OptimizerCost
+from gpuday.train.useful import flops_per_token
 
 MakeRecipe = Callable[..., Recipe]
 LENGTH = 32
@@ -96,6 +97,14 @@ def test_a_budget_in_flops_pays_for_gradients_that_are_asked_for_again(make_reci
     once = expectation(recipe).expected(1e4, compile_seconds=0.0).tokens
     twice = expectation(recipe, OptimizerCost(seconds=0.0, more_gradients=1)).expected(1e4, compile_seconds=0.0).tokens
     assert once == pytest.approx(2 * twice)
+
+
+def test_a_budget_in_flops_is_spent_on_each_kind_of_step_in_its_share(make_recipe: MakeRecipe) -> None:
+    """A quarter of it on causal steps, which cost more a token, and the rest on masked ones."""
+    recipe = make_recipe("1e12flop")
+    masked, causal = (flops_per_token(recipe, vocab=512, kind=kind) for kind in ("masked", "causal"))
+    found = expectation(recipe).expected(1e4, compile_seconds=0.0).tokens
+    assert found == pytest.approx(0.25e12 / causal + 0.75e12 / masked) and found < 0.99 * 1e12 / masked
 
 
 def test_the_seconds_of_a_budget_in_tokens_follow_from_the_speed(make_recipe: MakeRecipe) -> None:

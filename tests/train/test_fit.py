@@ -34,6 +34,7 @@ class Device:
         self.most_rows = 10**9
         self.update = OptimizerCost(seconds=0.0, more_gradients=0)
         self.room = 10**12
+        self.faster = {"causal": 1.0, "masked": 1.0}  # times as fast as the largest, of which the points are
         self.mode = EAGER
 
     def __call__(self, *_: Any, **__: Any) -> "Device":
@@ -45,6 +46,9 @@ class Device:
         if rows > self.most_rows:
             raise torch.OutOfMemoryError("out of memory")
         return Point(rows=rows, seconds=rows / self.speed(rows), bytes=1000 * rows, spent=0.0)
+
+    def seconds(self, rows: int) -> dict[str, float]:
+        return {kind: rows / self.speed(rows) / times for kind, times in self.faster.items()}
 
     def optimizer(self) -> OptimizerCost:
         return self.update
@@ -214,6 +218,20 @@ def test_the_smallest_micro_batch_near_the_fastest_is_taken(
     assert found.microbatch == 128
     assert found.tokens_per_second == pytest.approx(99.0 * LENGTH)
     assert found.memory_bytes == 128_000
+
+
+def test_the_budget_is_planned_with_each_kind_of_step_in_its_share(
+    fit_to: FitTo, make_recipe: MakeRecipe, device: Device
+) -> None:
+    """By hand: causal steps at 3,200 tokens/s and masked ones at twice that. Over time, a quarter of the one and the rest
+    of the other are 5,600; over tokens, seconds add up instead. Memory is that of the largest kind."""
+    device.faster = {"causal": 1.0, "masked": 2.0}
+    clock = fit_to(make_recipe("10m", batch__rows=512, train__microbatch=64))
+    assert clock.tokens_per_second == pytest.approx(5600.0)
+    assert clock.expected_tokens == pytest.approx(0.95 * 600 * 5600.0)
+    counted = fit_to(make_recipe("1e6tok", batch__rows=512, train__microbatch=64), "counted")
+    assert counted.tokens_per_second == pytest.approx(1 / (0.25 / 3200 + 0.75 / 6400))
+    assert clock.memory_bytes == counted.memory_bytes == 64_000
 
 
 def test_a_size_beyond_the_free_memory_is_not_tried(fit_to: FitTo, make_recipe: MakeRecipe, device: Device) -> None:

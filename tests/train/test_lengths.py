@@ -109,7 +109,7 @@ def test_a_curriculum_of_lengths_is_what_a_run_trains_with(
             yield inputs
 
     monkeypatch.setattr(Batches, "step", step)
-    train_run(make_recipe("5steps", length=CURRICULUM, mask_rate={"part": "constant"}))
+    train_run(make_recipe("5steps", length=CURRICULUM, mask_rate={"part": "constant"}, objective="mlm"))
     steps = rows(run, Step)
     assert [row.length for row in steps] == [16] * 2 + [32] * 3
     assert given == [(8, 16)] * 4 + [(4, 32)] * 6

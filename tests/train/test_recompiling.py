@@ -16,12 +16,14 @@ from gpuday.objectives.mlm import MaskedLearner
 from gpuday.presets import find, names
 from gpuday.recipe import Recipe
 from gpuday.train.assemble import make_learner
+from gpuday.train.scheduled import Scheduled
 from gpuday.train.stepping import compilations
 
 TrainRun = Callable[..., Any]
 MakeRecipe = Callable[..., Recipe]
 
 # Dynamo looks at the gradient of whatever tensor it is handed, and hides the warning from all but `error` filters.
+MLM = {"part": "mlm", "rate": 0.4}  # masks alone, of as many tokens as the preset's
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 
 
@@ -61,7 +63,7 @@ def test_only_the_first_step_of_a_mask_level_compiles(
         "batch__least_tokens": 128,
         "train__save_every_seconds": 0.0,
     }
-    recipe = make_recipe("12steps", **changes)
+    recipe = make_recipe("12steps", objective=MLM, **changes)
     graphs, progress = graphs_by_step(train_run, recipe, rows=11)
     steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
     assert len({s.rows for s in steps}) == 3 and len({s.masked // s.rows for s in steps}) == 2
@@ -69,6 +71,25 @@ def test_only_the_first_step_of_a_mask_level_compiles(
     first, second = [g for g in graphs if g]
     assert second >= 1 and first == 1 + second
     assert progress.compilations == first + second
+    assert not [row for _, row in read(run.journal) if isinstance(row, Note)]
+
+
+def test_a_turn_from_next_tokens_to_masks_compiles_once_in_the_middle(
+    train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir
+) -> None:
+    """Half of the steps causal, while the mask rate falls: trunk and head at the first of each kind, the head alone at the
+    next rate; booked so, in the progress, and foreseen by the count that compiling is charged for."""
+    objective = {"part": "hybrid", "mlm": MLM, "first": 0.5, "causal": 0.0, "shift": False}
+    recipe = make_recipe("12steps", objective=objective, train__mask_levels=3)
+    graphs, progress = graphs_by_step(train_run, recipe)
+    steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
+    assert [s.question for s in steps] == ["causal"] * 6 + ["masked"] * 6
+    assert list(dict.fromkeys(s.masked // s.rows for s in steps)) == [31, 10, 6]
+    assert [g > 0 for g in graphs] == [s.compiled_anew for s in steps]
+    causal, masked, lower = (g for g in graphs if g)
+    assert causal == masked == 1 + lower and progress.compilations == causal + masked + lower
+    assert [number for number, count in enumerate(graphs) if count] == [0, 6, 9]
+    assert len(Scheduled(recipe, full_rows=8).graphs()) == 3
     assert not [row for _, row in read(run.journal) if isinstance(row, Note)]
 
 
@@ -84,6 +105,7 @@ def test_each_length_and_each_dropout_compiles_in_its_first_step_and_never_again
         dropout={"part": "stages", "stages": [[0.25, 1.0], [0.5, 0.5], [0.75, 0.0], [0.9, 0.5], [1.0, 1.0]]},
         length={"part": "stages", "stages": [[0.125, 0.5], [1.0, 1.0]]},
         mask_rate={"part": "constant"},
+        objective=MLM,
     )
     graphs, _ = graphs_by_step(train_run, recipe)
     steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
@@ -102,7 +124,7 @@ def test_more_graphs_than_the_compiler_keeps_by_itself_are_kept(
     """With a limit of one graph a region, three mask levels and two lengths: every step is made, each graph once."""
     ramp = {"part": "ramp", "start": 1.0, "end": 0.4}
     length = {"part": "stages", "stages": [[0.5, 0.5], [1.0, 1.0]]}
-    recipe = make_recipe("9steps", train__mask_levels=3, mask_rate=ramp, length=length)
+    recipe = make_recipe("9steps", objective=MLM, train__mask_levels=3, mask_rate=ramp, length=length)
     with torch._dynamo.config.patch(recompile_limit=1):
         graphs, _ = graphs_by_step(train_run, recipe)
     steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
@@ -117,7 +139,7 @@ def test_a_stage_that_no_hundredth_of_the_budget_meets_is_compiled_like_any_othe
     """The second of six steps begins at a sixth of the budget, the only one in rows of 16 tokens: with a limit of one graph
     a region the run would end there, had nobody allowed for it."""
     length = {"part": "stages", "stages": [[0.166, 1.0], [0.167, 0.5], [1.0, 1.0]]}
-    recipe = make_recipe("6steps", length=length, mask_rate={"part": "constant"})
+    recipe = make_recipe("6steps", objective=MLM, length=length, mask_rate={"part": "constant"})
     with torch._dynamo.config.patch(recompile_limit=1):
         graphs, _ = graphs_by_step(train_run, recipe)
     assert [row.length for _, row in read(run.journal) if isinstance(row, Step)] == [32, 16, 32, 32, 32, 32]

@@ -6,15 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuday.objectives.hybrid import Hybrid
 from gpuday.recipe import Recipe
 from gpuday.schedules.constant import Constant
 from gpuday.schedules.ramp import Ramp
 from gpuday.train.noise import Estimate
-from gpuday.train.scheduled import UNKNOWN, Graph, Levels, Moment, Scheduled, nearest_length
+from gpuday.train.scheduled import UNKNOWN, Graph, Levels, Moment, Scheduled, kinds_over, nearest_length
 
 MakeRecipe = Callable[..., Recipe]
 FALLING = {"part": "ramp", "start": 1.0, "end": 0.0}
-RISING = {"part": "ramp", "start": 0.0, "end": 1.0}
+RISING = {"part": "ramp", "start": 0.25, "end": 0.75}  # no length falls to nothing
+MLM = {"part": "mlm", "rate": 0.4}  # masks alone, of as many tokens as the preset's
 
 
 def test_a_moment_is_what_each_schedule_says(make_recipe: MakeRecipe) -> None:
@@ -32,9 +34,9 @@ def test_a_moment_is_what_each_schedule_says(make_recipe: MakeRecipe) -> None:
     )
     moment = Scheduled(recipe, full_rows=8)(0.5, 0, UNKNOWN)
     assert moment == Moment(
-        rows=4, rate=pytest.approx(0.4), decay=1.5, multiplier=0.5, kind="masked", length=16, dropout=0.5
+        rows=4, rate=pytest.approx(0.4), decay=1.5, multiplier=0.5, kind="masked", predicted=3, length=16, dropout=0.5
     )
-    assert moment.graph == Graph(multiplier=0.5, kind="masked", length=16, dropout=0.5)
+    assert moment.graph == Graph(predicted=3, kind="masked", length=16, dropout=0.5)
 
 
 def test_without_schedules_of_their_own_decay_dropout_and_length_are_whole(tiny: Recipe) -> None:
@@ -58,8 +60,8 @@ def test_a_graph_is_compiled_once_and_once_more_when_shapes_change(tiny: Recipe)
 
 def test_the_graphs_of_a_run_are_those_that_its_moments_have(make_recipe: MakeRecipe) -> None:
     """Two mask levels fall while three dropout levels do and two lengths rise: six at the most, and no other occurs."""
-    recipe = make_recipe(length=RISING, model__dropout=0.1, train__dropout=True, dropout=FALLING, train__mask_levels=2)
-    scheduled = Scheduled(recipe, full_rows=8)
+    moving = {"length": RISING, "model__dropout": 0.1, "train__dropout": True, "dropout": FALLING}
+    scheduled = Scheduled(make_recipe(objective=MLM, train__mask_levels=2, **moving), full_rows=8)
     graphs = scheduled.graphs()
     assert {g.length for g in graphs} == {16, 32} and {g.dropout for g in graphs} == {0.0, 0.5, 1.0}
     assert len(graphs) <= 6
@@ -67,15 +69,44 @@ def test_the_graphs_of_a_run_are_those_that_its_moments_have(make_recipe: MakeRe
     assert scheduled.most_graphs == 2 * 3 * 2
 
 
+def test_each_kind_of_step_has_its_graphs_and_only_where_it_occurs(make_recipe: MakeRecipe) -> None:
+    """A causal half, in which the mask rate passes through two of its three levels, and then masks at two of them: the
+    positions of a causal step are all but one whatever the rate. One step in sixteen causal: beside each of the three."""
+    objective = {"part": "hybrid", "mlm": {"rate": 0.5}, "first": 0.5, "causal": 0.0, "shift": False}
+    recipe = make_recipe(objective=objective, train__mask_levels=3)
+    scheduled = Scheduled(recipe, full_rows=8)
+    causal, masked = Graph(31, "causal", 32, 1.0), Graph(16, "masked", 32, 1.0)
+    assert scheduled.graphs() == {causal, masked._replace(predicted=12), masked._replace(predicted=8)}
+    assert {scheduled(i / 1000, 8 * i, UNKNOWN).graph for i in range(1001)} == scheduled.graphs()
+    mixed = Scheduled(
+        make_recipe(objective={**objective, "first": 0.0, "causal": 0.0625}, train__mask_levels=3), full_rows=8
+    )
+    assert mixed.graphs() == {causal, masked, *scheduled.graphs()}
+    assert mixed.most_graphs == scheduled.most_graphs == 4
+
+
+def test_the_kinds_of_a_budget_are_counted_where_they_occur(tiny: Recipe) -> None:
+    """Of a hundred steps in each hundredth: all of one kind and then of the other; or six or seven, and 6.25 in the mean."""
+    assert kinds_over(tiny.objective) == [{"causal": 100}] * 25 + [{"masked": 100}] * 75
+    spread = [kinds["causal"] for kinds in kinds_over(Hybrid())]
+    assert set(spread) == {6, 7} and sum(spread) == 625
+
+
 def test_a_stage_between_two_hundredths_of_the_budget_is_seen(make_recipe: MakeRecipe) -> None:
     """From 50.2% to 50.8%: its dropout is a level, so is its mask rate, and its graph is among those that are allowed for."""
     stage = {"part": "stages", "stages": [[0.502, 1.0], [0.508, 0.5], [1.0, 1.0]]}
     recipe = make_recipe(
-        length=stage, mask_rate=stage, model__dropout=0.1, train__dropout=True, dropout=stage, train__mask_levels=2
+        objective=MLM,
+        length=stage,
+        mask_rate=stage,
+        model__dropout=0.1,
+        train__dropout=True,
+        dropout=stage,
+        train__mask_levels=2,
     )
     scheduled = Scheduled(recipe, full_rows=8)
     inside, outside = (scheduled(fraction, 0, UNKNOWN).graph for fraction in (0.505, 0.5))
-    assert (inside, outside) == (Graph(0.5, "masked", 16, 0.5), Graph(1.0, "masked", 32, 1.0))
+    assert (inside, outside) == (Graph(3, "masked", 16, 0.5), Graph(13, "masked", 32, 1.0))
     assert len(scheduled.graphs()) == 1 and scheduled.most_graphs >= 2
 
 

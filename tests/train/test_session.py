@@ -82,7 +82,7 @@ def test_looks_come_at_the_share_of_the_budget_that_the_recipe_says(
 
 def test_the_mask_rate_moves_through_its_levels(train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir) -> None:
     """From 40% of 32 tokens to 20% in three levels: 13, 10 and 6 positions a row, journalled with each step."""
-    train_run(make_recipe("12steps", train__mask_levels=3))
+    train_run(make_recipe("12steps", objective={"part": "mlm", "rate": 0.4}, train__mask_levels=3))
     masked = [row.masked // row.rows for _, row in read(run.journal) if isinstance(row, Step)]
     assert masked == sorted(masked, reverse=True)
     assert set(masked) == {13, 10, 6}
@@ -137,14 +137,14 @@ def test_an_optimizer_of_another_kind_does_not_take_a_checkpoint(
 def test_a_compiled_session_books_the_first_step_of_each_level_as_compiling(
     train_run: TrainRun, make_recipe: MakeRecipe, run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two levels, two steps that compile; they count in no pace, and their seconds stand on their own row."""
+    """Two levels and a causal step before them, three steps that compile; they count in no pace, and their seconds stand on their own row."""
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr("gpuday.objectives.mlm.MaskedLearner.compile", lambda self, **options: asked.append(options))
     _, clock = train_run(make_recipe("6steps", train__mask_levels=2), fit={"compiled": True})
     assert asked == [{"dynamic": False, "fullgraph": True, "mode": "default"}]
     steps = [row for _, row in read(run.journal) if isinstance(row, Step)]
     fresh = [s for s in steps if s.compiled_anew]
-    assert len(fresh) == len({s.masked for s in steps}) == 2
+    assert len(fresh) == len({s.masked for s in steps}) == 3
     assert clock.ledger()["compile"] == pytest.approx(sum(s.step_seconds for s in fresh), rel=0.05)
 
 

@@ -20,7 +20,7 @@ TrainRun = Callable[..., Any]
 
 def test_a_row_says_what_its_step_was(train_run: TrainRun, make_recipe: Callable[..., Recipe], run: RunDir) -> None:
     """Kind, length, and shares of decay and dropout as the schedules have them; positions are counted in pieces: 8 rows
-    of two, with 40% of 16 tokens in each, then of one, with 40% of 32."""
+    of two, with all but one or 40% of 16 tokens in each, then of one, with 40% of 32."""
     recipe = make_recipe(
         "4steps",
         mask_rate={"part": "constant"},
@@ -33,7 +33,7 @@ def test_a_row_says_what_its_step_was(train_run: TrainRun, make_recipe: Callable
     train_run(recipe)
     told = [(s.question, s.length, s.decay, s.dropout, s.masked) for s in rows(run, Step)]
     assert told == [
-        ("masked", 16, 1.0, 0.0, 8 * 2 * 6),
+        ("causal", 16, 1.0, 0.0, 8 * 2 * 15),
         ("masked", 16, 0.75, 0.0, 8 * 2 * 6),
         ("masked", 32, 0.5, 0.5, 8 * 13),
         ("masked", 32, 0.25, 1.0, 8 * 13),
@@ -63,7 +63,7 @@ def test_a_budget_in_flops_pays_for_every_gradient(
 ) -> None:
     """What six steps of AdamW cost are three of SAM around it; the journal counts the useful ones, and the clock all."""
     plain, sam = {"part": "adamw"}, {"part": "sam", "inner": {"part": "adamw"}}
-    options = {"mask_rate": {"part": "constant"}, "optimizer": plain}
+    options = {"mask_rate": {"part": "constant"}, "objective": "mlm", "optimizer": plain}
     one, _ = train_run(make_recipe("1steps", **options), at=RunDir(run.root.with_name("one")))
     budget = f"{5.9 * one.flops:.6e}flop"
     steps = {}

@@ -255,7 +255,7 @@ def test_compliance_states_evidence_for_each_rule(tiny: Recipe, data: PreparedDa
     recipe, clock = with_seconds(tiny, 95.0)
     rules = compliance(recipe, data, clock, ranks=1)
     assert sorted({name[0] for name in rules}) == list("12345")
-    assert "seed 5" in rule(rules, "from scratch") and "Mlm" in rule(rules, "from scratch")
+    assert "seed 5" in rule(rules, "from scratch") and "objective hybrid" in rule(rules, "from scratch")
     assert data.tokenizer.fingerprint in rule(rules, "pretrained")
     assert data.manifest["fingerprint"] in rule(rules, "raw text")
     assert "95.0 s used of 100 s (95.00%)" in rule(rules, "budget")

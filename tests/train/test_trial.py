@@ -98,11 +98,31 @@ def test_bytes_grow_with_what_is_allocated() -> None:
 
 
 def test_random_inputs_have_the_shapes_of_training(tiny: Recipe, vocabulary: Vocabulary) -> None:
-    """Four rows of 32 tokens, 40% of which are predicted: 13 a row."""
-    inputs = random_inputs(tiny, 4, vocabulary, CPU)
+    """Four rows of 32 tokens, 40% of which are predicted: 13 a row; all but one of each in the largest kind of step."""
+    inputs = random_inputs(tiny, 4, vocabulary, CPU, kind="masked")
     assert inputs["ids"].shape == (4, 32)
     assert inputs["labels"].shape == (4 * round(0.4 * 32),)
     assert int(inputs["ids"].max()) < vocabulary.size
+    assert random_inputs(tiny, 4, vocabulary, CPU)["labels"].shape == (4 * 31,)
+
+
+def test_each_kind_of_step_that_a_run_has_is_timed(
+    monkeypatch: pytest.MonkeyPatch, tiny: Recipe, learner: Learner, vocabulary: Vocabulary
+) -> None:
+    """In its own kind, on as many rows; one that never comes is not."""
+    heard: list[tuple[str, int]] = []
+    forward = type(learner).forward
+    monkeypatch.setattr(
+        type(learner),
+        "forward",
+        lambda self, inputs, kind: heard.append((kind, len(inputs["labels"]))) or forward(self, inputs, kind),
+    )
+    for first, wanted in ((0.25, {("causal", 3 * 31), ("masked", 3 * 13)}), (1.0, {("causal", 3 * 31)})):
+        heard.clear()
+        recipe = dataclasses.replace(tiny, objective=dataclasses.replace(tiny.objective, first=first))
+        seconds = Trial(recipe, learner, dtype=torch.float32, device=CPU, vocabulary=vocabulary).seconds(3)
+        assert set(heard) == wanted and set(seconds) == {kind for kind, _ in wanted}
+        assert all(0 < value < 60 for value in seconds.values())
 
 
 def test_the_first_pass_only_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:

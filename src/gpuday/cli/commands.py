@@ -4,7 +4,7 @@ torch, and are answered at once."""
 import importlib
 from pathlib import Path
 
-from gpuday.cli.flags import Flags, Output, TaskFlags
+from gpuday.cli.flags import Flags, Folders, Mnli, Output, ScoreFlags, TaskFlags, TextColumns
 
 
 def run(preset: str | None = None, *, flags: Flags = Flags(), tasks: TaskFlags = TaskFlags()) -> None:  # noqa: B008
@@ -40,15 +40,39 @@ def train(preset: str | None = None, *, flags: Flags = Flags()) -> None:  # noqa
     importlib.import_module("gpuday.cli.run").train_command(preset, flags=flags)
 
 
-def evaluate(run: Path, *, tasks: TaskFlags = TaskFlags(), output: Output = Output()) -> None:  # noqa: B008
-    """Score a trained run: held-out words, fill-mask samples, downstream tasks.
+def evaluate(run: Path, *, tasks: ScoreFlags = ScoreFlags(), output: Output = Output()) -> None:  # noqa: B008
+    """Score a trained run, or any encoder in a Hugging Face folder: downstream tasks and probes.
 
     Parameters
     ----------
     run
-        The run's folder.
+        The run's folder; or a Hugging Face folder, or a name on its hub.
     """
-    importlib.import_module("gpuday.cli.rooms").evaluate_command(run, tasks=tasks, output=output)
+    importlib.import_module("gpuday.cli.evaluate").evaluate_command(run, tasks=tasks, output=output)
+
+
+def predict(
+    folder: Path,
+    file: Path,
+    *,
+    out: Path,
+    text: TextColumns = (),
+    output: Output = Output(),  # noqa: B008
+) -> None:
+    """Answer the rows of a file with a fine-tuned model that was kept.
+
+    Parameters
+    ----------
+    folder
+        The model's folder: RUN/finetuned/SUITE[-PROTOCOL]/TASK/SEED.
+    file
+        The rows: CSV, TSV, JSON lines, parquet, or a txt of one text a line; for tags and answers as they were trained on.
+    out
+        Where the answers go, one a row: a name that ends in .jsonl or .csv.
+    text
+        Column of the text; repeat it where a row has two. [the columns that it was fine-tuned on]
+    """
+    importlib.import_module("gpuday.cli.predict").predict_command(folder, file, out=out, text=text, output=output)
 
 
 def export(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
@@ -87,13 +111,32 @@ def replay(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
     importlib.import_module("gpuday.cli.replay").replay_command(run, output=output)
 
 
+def compare(runs: Folders, *, mnli: Mnli = "once", output: Output = Output()) -> None:  # noqa: B008
+    """Models side by side: scores, means over tasks, ranks, and how sure their order is.
+
+    Reads what `gpuday evaluate` wrote. Only scores of the same tasks, rows and protocol are compared; what is left out is
+    said with its reason.
+
+    Parameters
+    ----------
+    runs
+        Two or more folders of runs, or of scores of Hugging Face folders.
+    mnli
+        How often MNLI counts in the means: once, or its two dev sets as two tasks.
+    """
+    importlib.import_module("gpuday.cli.compare").compare_command(runs, mnli=mnli, output=output)
+
+
 def list_(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B008
     """Runs in a folder; or the presets, sizes, parts with their knobs, and axes of a model that there are.
+
+    A line of knobs or axes can be given as it stands behind --set.
 
     Parameters
     ----------
     what
-        A folder of runs, or: presets, sizes, parts, a kind of part such as optimizer, or axes.
+        A folder of runs, or: presets, sizes, parts, axes, a kind of part such as optimizer, or where one stands in a
+        recipe, such as mask_rate or batch.ramp.
     """
     importlib.import_module("gpuday.cli.rooms").list_command(what, output=output)
 

@@ -23,6 +23,9 @@ def whole(_kind: type, tokens: Sequence[Token]) -> int:
 
 
 Whole = Annotated[int, Parameter(converter=whole)]
+Folders = Annotated[tuple[Path, ...], Parameter(negative=())]
+Mnli = Literal["once", "twice"]
+TextColumns = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 
 
 @Parameter(name="*")
@@ -70,13 +73,48 @@ class Flags(Output):
 class TaskFlags:
     """Flags of the commands that score a model."""
 
-    tasks: str = "pydocs"
-    """Downstream tasks: pydocs, glue, names such as cola,rte, or none."""
+    tasks: str | None = None
+    """Downstream tasks: glue, superglue, pydocs, names such as cola,rte, or none. [pydocs; none beside --task]"""
     task_data: Path | None = None
-    """Folder that holds the tasks' files."""
-    protocol: Literal["P1", "P1-small"] = "P1"
-    """P1: the paper's, one setting for all tasks. P1-small: the same at 5e-4 instead of 4e-5, for narrow encoders."""
-    task_seeds: Whole = 1
-    """Fine-tunings of each task, each with its own seed."""
+    """Folder that holds the tasks' files, or hub for those of the Hugging Face hub."""
+    task: Path | None = None
+    """A task of your own: CSV, TSV, JSONL or parquet with --text and --label, CoNLL columns, or SQuAD's JSON."""
+    text: str | None = None
+    """Column of the text in --task."""
+    text_b: str | None = None
+    """Column of the second text in --task, where a row has two."""
+    label: str | None = None
+    """Column of the answer in --task."""
+    dev: Path | None = None
+    """File whose rows --task is scored on. [some of its own rows]"""
+    protocol: Literal["P1", "P1-small", "P1-short", "P1-small-short", "P2"] = "P1"
+    """P1: the paper's. -small: for narrow encoders. -short: 8,000 training rows, 3 seeds. P2: a sweep for each task."""
+    task_seeds: Whole | None = None
+    """Fine-tunings of each task, each with its own seed. [the protocol's, 5 or 3; 1 in gpuday run]"""
     task_rows: Whole | None = None
-    """At most this many training rows of a task; the protocol is then called P1-short."""
+    """At most this many training rows of a task, which the protocol's name then says: P1-rows-500."""
+    train_fraction: str | None = None
+    """Shares of the training rows, each scored, from which curves are made: 1,0.5,0.25,0.1. [1]"""
+    untrained: Annotated[bool, Parameter(negative=())] = False
+    """Score the same architecture with fresh weights as well."""
+    keep: Annotated[bool, Parameter(negative=())] = False
+    """Keep fine-tuned models and their predictions; those of --task are kept always."""
+    pairs: Path | None = None
+    """Minimal pairs to tell apart without fine-tuning: a JSONL file, or a folder of them such as BLiMP's."""
+    pll: Literal["original", "within_word_l2r"] | None = None
+    """What is masked to score a token of --pairs: it alone, or with it what follows in its word. [within_word_l2r]"""
+    perplexity: Path | None = None
+    """A text file whose pseudo-perplexity and masked bits per byte are measured."""
+    submission: Path | None = None
+    """Write the zip that GLUE's server takes, from the test files in --task-data."""
+    submission_fill: Annotated[bool, Parameter(negative=())] = False
+    """Answer the test sets that are missing with a constant, which the server takes and scores as such."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ScoreFlags(TaskFlags):
+    """Flags of `gpuday evaluate`."""
+
+    out: Path | None = None
+    """Where the scores of a Hugging Face folder go. [runs/ and the folder's name with -scores]"""

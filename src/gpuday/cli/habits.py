@@ -1,8 +1,10 @@
 """What people who come from other tools type, and what it is here. One table for flags and keys, one for commands.
 
 A key stands alone only where every preset's recipe has it and it takes the same quantity; where it is another one, or
-only some presets have the key, a sentence says so.
+only some presets have the key, a sentence says so. Where the recipe is known, it says which of several keys it has.
 """
+
+from collections.abc import Collection
 
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError
@@ -17,9 +19,10 @@ MICROBATCH = (
     "not needed: train.microbatch rows at a time make a step of batch.rows; the fit measures how many go at once"
 )
 BETAS = (
-    "two keys: optimizer.beta1 and optimizer.beta2 with bert, crammed, crammed_v1 and izsak; optimizer.rest.beta1 and"
-    " optimizer.rest.beta2 with modern"
+    "optimizer.beta1 and optimizer.beta2 with bert, crammed, crammed_v1 and izsak; optimizer.rest.beta1 and"
+    " optimizer.rest.beta2 with modern and unrestricted"
 )
+MASKS = "objective.rate with bert, crammed, crammed_v1 and izsak; objective.mlm.rate with modern and unrestricted"
 DTYPE = "write train.dtype=bfloat16 or train.dtype=float32; without it the device's best is taken"
 # A dotted word is a key of the recipe, one with hyphens a flag, anything else a sentence. `-` and `_` are one.
 KEYS = {
@@ -27,7 +30,7 @@ KEYS = {
     "learning_rate": "optimizer.lr",
     "wd": "optimizer.weight_decay",
     "decay": "optimizer.weight_decay",
-    "mask_rate": "objective.rate",
+    "mask_rate": MASKS,
     "betas": BETAS,
     "adam_beta1": BETAS,
     "adam_beta2": BETAS,
@@ -43,7 +46,7 @@ KEYS = {
     "max_grad_norm": "train.clip",
     "grad_clip": "train.clip",
     "clip": "train.clip",
-    "mlm_probability": "objective.rate",
+    "mlm_probability": MASKS,
     "precision": "train.dtype",
     "dtype": "train.dtype",
     "bf16": DTYPE,
@@ -111,6 +114,8 @@ COMMANDS = {
     "eval": "evaluate",
     "finetune": "evaluate",
     "score": "evaluate",
+    "infer": "predict",
+    "classify": "predict",
     "test": "evaluate",
     "convert": "export",
     "push": "export",
@@ -129,9 +134,14 @@ def flag_meant(flag: str) -> str:
     return f"here it is --set {key}=...{comma}{more}" if _is_key(key) else _said(there)
 
 
-def key_meant(key: str) -> str:
-    """The same for a recipe's key, of which the last name counts."""
-    return _said(KEYS.get(_plain(key.rpartition(".")[2]), ""))
+def key_meant(key: str, known: Collection[str]) -> str:
+    """The same for a key of a recipe that has those which are `known`; of the key, the last name counts."""
+    there = KEYS.get(_plain(key.rpartition(".")[2]), "")
+    for clause in there.split("; "):
+        keys, beside, _ = clause.partition(" with ")
+        if beside and all(name in known for name in keys.split(" and ")):
+            return f"here it is {keys}"
+    return _said(there)
 
 
 def misplaced(word: str) -> str:

@@ -71,11 +71,15 @@ def resolve_recipe(preset: str | None, flags: Flags, screen: Screen) -> Recipe:
         why.insert(0, "the preset that is taken where none is given")
     if why:
         screen.tell("choice", preset=name, size=size, reason="; ".join(why))
-    with _at(str(preset)):
-        recipe = config.merge(make(size, budget), tables)
+    own = make(size, budget)
+    with _at(str(preset), own):
+        recipe = config.merge(own, tables)
     for key, value in _flagged(flags):
         recipe = config.replace_at(recipe, key, value)
     recipe = _with_sets(recipe, flags.set)
+    if recipe.model.dropout not in (0.0, own.model.dropout) and not recipe.train.dropout:
+        idle = f"model.dropout={recipe.model.dropout:g} drops nothing in pretraining: train.dropout=true switches it on"
+        screen.tell("notice", message=idle)
     if budget.unit == "tokens" and budget.amount < recipe.data.length:
         raise UsageError(
             f"{budget.amount:g} tokens are less than one row, which has {recipe.data.length}",
@@ -112,7 +116,7 @@ def _with_set(recipe: Recipe, item: str) -> Recipe:
     if key.strip() in ("preset", "size", "budget"):
         asked = {"preset": "as the preset argument", "size": f"by --size {value}", "budget": f"by --budget {value}"}
         raise UsageError(f"{key.strip()} is a name, not a value", where="--set", fix=f"choose it {asked[key.strip()]}")
-    with _at(f"--set {item}"):
+    with _at(f"--set {item}", recipe):
         return config.replace_at(recipe, key.strip(), _read(recipe, key.strip(), value.strip()))
 
 
@@ -120,7 +124,7 @@ def _read(recipe: Recipe, key: str, text: str) -> Any:
     """The value of a `--set`. Raises UsageError for a number where a schedule belongs: elsewhere the same word is a number."""
     value = config.parse_value(text)
     if isinstance(value, int | float) and isinstance(getattr(recipe, key, None), Schedule):
-        meant = habits.key_meant(key)
+        meant = habits.key_meant(key, config.paths(recipe))
         over = f"{key} is how that changes over the budget: {key}=constant" if meant else f"for example {key}=constant"
         raise UsageError(f"{key} is a schedule, not a number", fix="; ".join(filter(None, (meant, over))))
     return value
@@ -143,12 +147,12 @@ def _find_preset(name: str, given: str | None, *, in_file: bool) -> presets.Pres
 
 
 @contextlib.contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Errors about keys and values also say in which file, or in which --set, they stand."""
+def _at(place: str, recipe: Recipe | None = None) -> Iterator[None]:
+    """Errors about keys and values also say in which file, or in which --set, they stand; keys of the `recipe` are named."""
     try:
         yield
     except config.UnknownKey as error:
-        meant = habits.key_meant(error.key)
+        meant = habits.key_meant(error.key, [] if recipe is None else config.paths(recipe))
         circular = meant.partition(",")[0].endswith(f" {error.key}")  # what was asked for: another part has that key
         fix = error.fix if error.found or circular else meant or error.fix
         raise UsageError(error.what, where=place, fix=fix) from error

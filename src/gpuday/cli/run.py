@@ -7,14 +7,15 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
 from gpuday.cli.data import run_data, whole_data
+from gpuday.cli.evaluate import check_tasks, evaluate_room
 from gpuday.cli.flags import Flags, TaskFlags
 from gpuday.cli.resolve import check_model, claim_run, resolve_recipe, resolve_run
-from gpuday.cli.rooms import check_tasks, evaluate_room, export_room, report_room
+from gpuday.cli.rooms import export_room, report_room
 from gpuday.cli.screen import Screen
 from gpuday.core.cache import cache_folder
 from gpuday.core.environment import environment
@@ -41,7 +42,8 @@ def run_command(preset: str | None = None, *, flags: Flags = Flags(), tasks: Tas
     with Screen(as_json=flags.json, silent=not ranks.leads) as screen:
         recipe = resolve_recipe(preset, flags, screen)
         _foretell(check_model(recipe), screen)
-        check_tasks(tasks)  # a missing task file is found before the budget is spent
+        tasks = replace(tasks, task_seeds=1 if tasks.task_seeds is None else tasks.task_seeds)
+        check_tasks(tasks, ahead=True)  # a missing task file is found before the budget is spent
         run = resolve_run(recipe, flags)
         with _claimed(run, ranks):
             prepare_and_train(recipe, run, screen, ranks)

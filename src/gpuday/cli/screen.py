@@ -13,6 +13,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.progress import BarColumn, Progress, TextColumn
@@ -24,6 +25,7 @@ from gpuday.core.printable import plain
 
 LEAST_SECONDS = 1.0  # between two events of one kind that come in streams
 STREAMS = ("step", "progress", "finetune")
+LEAST_COLUMN = 7  # characters of a narrow table's columns, with what divides them
 LONGEST = 4000  # characters of one value: a key of a megabyte in a file must not fill the screen
 
 
@@ -122,16 +124,24 @@ class Screen:
             self._show_line(event, values)
 
     def table(self, title: str, rows: list[dict[str, Any]]) -> None:
-        """Rows of equal keys as a table, or as JSON lines."""
+        """Rows of equal keys as a table, or as JSON lines. Nothing is cut off on a narrow terminal: the first column, which
+        names the row, stays on one line where it can, and the others go on below."""
         if self.as_json:
             for row in rows:
                 print(json.dumps(row, default=str), flush=True)
             return
-        table = Table(title=title or None, title_justify="left")
-        for key in rows[0] if rows else ["nothing found"]:
-            table.add_column(Text(one_line(key.replace("_", " "))))
-        for row in rows:
-            table.add_row(*(Text("" if v is None else figure(v)) for v in row.values()))
+        if title:  # apart from the table, whose width would cut it, and as data: it may name what a file holds
+            self.console.print(Text(one_line(title), style="table.title"))
+        table = Table()
+        names = list(rows[0] if rows else ["nothing found"])
+        told = [["" if value is None else figure(value) for value in row.values()] for row in rows]
+        room = self.console.width - LEAST_COLUMN * len(names)
+        longest = max((cell_len(cells[0]) for cells in told), default=0)
+        for name in names:
+            table.add_column(Text(one_line(name.replace("_", " "))), overflow="fold")
+        table.columns[0].no_wrap = longest <= room
+        for cells in told:
+            table.add_row(*map(Text, cells))
         self.console.print(table)
 
     def document(self, value: Any) -> None:
@@ -159,7 +169,9 @@ class Screen:
             self._end_bar()
         reasons = values.pop("reasons", {})
         shown = ", ".join(
-            f"{k.replace('_', ' ')} {figure(v)}" for k, v in values.items() if v not in (None, "", {}, ())
+            f"{k.replace('_', ' ')} {duration(v) if k == 'left' else figure(v)}"
+            for k, v in values.items()
+            if v not in (None, "", {}, ())
         )
         line = Text(f"{event:>10}  ", style="bold")
         line.append(Text(shown, style=""))

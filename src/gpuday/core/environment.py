@@ -42,6 +42,8 @@ _USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 def without_home(text: str) -> str:
     """The text with `~` for the user's home folder, whose name is often the user's."""
+    if "/" not in text:
+        return text
     home = os.path.expanduser("~").rstrip("/")
     if not home.startswith("/"):
         return text  # no home, or the root of everything

@@ -47,7 +47,7 @@ class DataError(GpudayError):
 
 
 class FitError(GpudayError):
-    """The recipe does not fit the device's memory or the disk."""
+    """The recipe does not fit the device's memory or the disk, or the trained model no format that it was to have."""
 
     exit_code = 4
 

@@ -7,10 +7,12 @@ import ast
 import dataclasses
 import functools
 import inspect
+import json
 import re
 import textwrap
 import typing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gpuday.core import config, parts
@@ -69,6 +71,42 @@ def knobs(cls: type) -> list[Knob]:
         )
         for field in dataclasses.fields(typing.cast(Any, cls))
     ]
+
+
+def settings(cls: type, *, where: str = "", instance: Any = None) -> Iterator[Knob]:
+    """The fields of a config by their whole keys below `where`, and after each the fields of the config that it holds by
+    default, with the defaults that they have there. A table has no line of its own: its values are set one by one."""
+    for knob in knobs(cls):
+        default = knob.default if instance is None else getattr(instance, knob.name)
+        key = f"{where}.{knob.name}" if where else knob.name
+        if knob.type != "table":
+            yield replace(knob, name=key, default=default)
+        if dataclasses.is_dataclass(default):
+            yield from settings(type(default), where=key, instance=default)
+
+
+def slots(cls: type, *, where: str = "") -> Iterator[tuple[str, type[parts.Part], bool]]:
+    """(key, kind, whether it holds a list of them) of each place of a config where any part of a kind may stand."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(typing.cast(Any, cls)):
+        key, hint = f"{where}.{field.name}" if where else field.name, hints[field.name]
+        several = typing.get_origin(hint) is tuple
+        kind = typing.get_args(hint)[0] if several else hint
+        if parts.is_kind(kind):
+            yield key, kind, several
+        elif dataclasses.is_dataclass(kind) and not issubclass(typing.cast(type, kind), parts.Part):
+            yield from slots(typing.cast(type, kind), where=key)
+
+
+def written(value: Any) -> str:
+    """A plain value as it stands behind `--set key=`: TOML on one line, a word without quotes."""
+    return value if isinstance(value, str) else _inline(value)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_inline(inner)}" for key, inner in value.items()) + "}"
+    return f"[{', '.join(map(_inline, value))}]" if isinstance(value, list) else json.dumps(value)
 
 
 def values_of(hint: Any) -> tuple[Any, ...]:

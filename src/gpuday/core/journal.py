@@ -43,7 +43,7 @@ class Start:
 @_row
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One optimizer step: what it saw and what it did. `loss` is the mean over its masked tokens, in nats.
+    """One optimizer step: what it saw and what it did. `loss` is the mean over the `masked` tokens that it predicted, in nats.
 
     `seconds`, `tokens` and `flops` are totals at its end, `step_seconds` is its own time, of which it waited
     `waited_seconds` for its inputs, `first_row` the position of its first row in the stream, `microbatch` the rows that

@@ -1,7 +1,8 @@
 """Run as a script by `records.read_parquet`: one string column of a parquet file to standard output.
 
 Every value is an 8-byte little-endian length and its UTF-8 bytes; length -1 is a null. Imports nothing of the project,
-so that starting it costs little. Faults are one line on standard error and exit code 1.
+so that starting it costs little. Faults are one line on standard error and exit code 1. With `any` behind the column its
+values may be numbers, dates or truths as well, written as text; without a column the columns' names are written.
 """
 
 import contextlib
@@ -16,8 +17,8 @@ _ROWS = 64  # in a batch, whose values exist at once
 _MESSAGE = 1000  # characters; the pipe holds them, so that nobody has to read them for this to end
 
 
-def main(path: str, column: str) -> None:
-    """Write the values of `column`, or of the only string column where there is no such name."""
+def main(path: str, column: str | None = None, kind: str = "text") -> None:
+    """Write the values of `column`, or of the only string column where there is no such name; see above for the rest."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -28,7 +29,7 @@ def main(path: str, column: str) -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    copy(pa, pq, path, column, sys.stdout.buffer)
+    copy(pa, pq, path, column, sys.stdout.buffer, exact=kind == "any")
 
 
 def limit_memory() -> None:
@@ -38,17 +39,22 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
-def copy(pa: Any, pq: Any, path: str, column: str, out: BinaryIO) -> None:
+def copy(pa: Any, pq: Any, path: str, column: str | None, out: BinaryIO, *, exact: bool = False) -> None:
     """Write the column of one file; leaves by SystemExit with one line for any fault of the file."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=_READ)
         with contextlib.closing(file):
-            chosen = choose(pa, file.schema_arrow, column)
+            if column is None:
+                out.writelines(
+                    struct.pack("<q", len(name.encode())) + name.encode() for name in file.schema_arrow.names
+                )
+                return
+            chosen = column if exact else choose(pa, file.schema_arrow, column)
             # A batch at a time, whose pages are read through a buffer: memory follows neither the size of the file nor
             # that of a row group, which by default has a million rows. Without the buffer its column is read at once.
             for batch in file.iter_batches(batch_size=_ROWS, columns=[chosen], use_threads=False):
                 values = batch.column(0)
-                if pa.types.is_dictionary(values.type):
+                if exact or pa.types.is_dictionary(values.type):
                     values = values.cast(pa.large_string())
                 for value in values.cast(pa.large_binary()):
                     buffer = value.as_buffer()  # not a copy
@@ -84,4 +90,4 @@ def choose(pa: Any, schema: Any, column: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

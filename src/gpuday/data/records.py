@@ -168,10 +168,25 @@ class _RowLines:
 
 def read_parquet(path: Path, tally: LineTally) -> Texts:
     """The column `text`, decoded in another process: a native crash there becomes a DataError here."""
+    return _from_worker(path, tally, _TEXT)
+
+
+def read_column(path: Path, tally: LineTally, column: str) -> Texts:
+    """A column of a parquet file, whatever its kind, as text; a null is empty."""
+    return _from_worker(path, tally, column, "any")
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a parquet file."""
+    return [name for _, name in _from_worker(path, LineTally(path, DropCounter()))]
+
+
+def _from_worker(path: Path, tally: LineTally, *arguments: str) -> Texts:
+    """What `parquet_worker` writes for these arguments."""
     limit = DecodedLimit(path, check_regular(path).st_size)
     worker = Path(__file__).with_name("parquet_worker.py")
     # -P: the worker's own folder must not stand in front of the libraries that it imports.
-    command = [sys.executable, "-P", str(worker), os.fspath(path.absolute()), _TEXT]
+    command = [sys.executable, "-P", str(worker), os.fspath(path.absolute()), *arguments]
     with (
         tempfile.TemporaryFile() as faults,  # a pipe that nobody reads would stop a worker that says much
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=faults) as process,

@@ -1,6 +1,7 @@
 """Batches of rows of like length, so that little of a batch is padding.
 
-Shapes: N rows, L tokens at most in a row, B rows in a batch.
+Shapes: N rows, M token rows (a row has one, or one for each of its candidates), L tokens at most in a token row, B rows in a
+batch.
 """
 
 from dataclasses import dataclass
@@ -11,43 +12,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpuday.core.seeds import generator
-from gpuday.data.tokenizer import TextTokenizer
-from gpuday.evaluate.tasks.rows import Rows
 
 MULTIPLE = 8  # of a padded length: the matrix units of GPUs and CPUs work on such tiles
 CHUNK = 32  # batches inside which rows are sorted: random enough for training, and 90% of tokens are real
+IGNORED = -100  # the target of a token that has none; cross_entropy leaves it out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Rows as tokens on the device: ids int32 [N, L] padded with `pad`, lengths int64 [N] on the device and the host."""
+    """Rows as tokens on the device."""
 
     ids: Tensor
+    """int32 [M, L], padded."""
     lengths: Tensor
+    """int64 [M], real tokens."""
     host_lengths: NDArray[np.int64]
-    labels: Tensor
+    """[N], on the host: tokens of the longest token row of each row."""
+    labels: Tensor | None
+    """int64 or float32 [N]; of tagging int64 [N, L] with IGNORED where nothing is asked; of span int64 [N, 2], first and
+    last token. None: unlabelled."""
+    types: Tensor | None = None
+    """int8 [M, L], which text a token is of; None where the body does not ask."""
+    context: Tensor | None = None
+    """Span: bool [M, L], the tokens that an answer can consist of."""
+    candidates: int = 1
+    """Token rows of a row."""
 
     def __len__(self) -> int:
         return len(self.host_lengths)
 
-    def batch(self, rows: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-        """(ids [B, l] int64, mask [B, l] bool) of rows [B] of which the longest has `longest` tokens; nothing syncs."""
-        width = min(-(-longest // MULTIPLE) * MULTIPLE, self.ids.shape[1])
+    def width(self, longest: int) -> int:
+        """Columns of a batch whose longest row has `longest` tokens."""
+        return min(-(-longest // MULTIPLE) * MULTIPLE, self.ids.shape[1])
+
+    def batch(self, rows: Tensor, longest: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(ids [B', l] int64, mask [B', l] bool, types [B', l] int64 or None) of rows [B] of which the longest has
+        `longest` tokens; B' is B times the candidates. Nothing syncs."""
+        width = self.width(longest)
+        if self.candidates > 1:
+            rows = (rows[:, None] * self.candidates + torch.arange(self.candidates, device=rows.device)).flatten()
         ids = self.ids.index_select(0, rows)[:, :width].long()
-        return ids, torch.arange(width, device=ids.device) < self.lengths.index_select(0, rows)[:, None]
+        mask = torch.arange(width, device=ids.device) < self.lengths.index_select(0, rows)[:, None]
+        types = None if self.types is None else self.types.index_select(0, rows)[:, :width].long()
+        return ids, mask, types
 
-
-def encode(rows: Rows, tokenizer: TextTokenizer, *, max_tokens: int, device: torch.device) -> Encoded:
-    """`<cls> A <sep> [B <sep>]` of every row, cut to `max_tokens`."""
-    tokens = tokenizer.encode_pairs(rows.text_a, rows.text_b, max_tokens)
-    lengths = np.array([len(t) for t in tokens], dtype=np.int64)
-    ids = np.full((len(tokens), int(lengths.max())), tokenizer.pad_id, dtype=np.int32)
-    for row, t in zip(ids, tokens, strict=True):
-        row[: len(t)] = t
-    labels = torch.from_numpy(rows.labels)
-    labels = labels if rows.labels.dtype == np.int64 else labels.float()
-    on_device = torch.from_numpy(ids).to(device), torch.from_numpy(lengths).to(device)
-    return Encoded(ids=on_device[0], lengths=on_device[1], host_lengths=lengths, labels=labels.to(device))
+    def targets(self, rows: Tensor, longest: int) -> Tensor:
+        """Labels of rows [B], cut to the batch's width where there is one for every token."""
+        assert self.labels is not None, "only labelled rows are trained on"
+        chosen = self.labels.index_select(0, rows)
+        return chosen[:, : self.width(longest)] if self.labels.shape[1:] == self.ids.shape[1:] else chosen
 
 
 def train_batches(lengths: NDArray[np.int64], batch: int, seed: int, name: str, epoch: int) -> NDArray[np.int64]:

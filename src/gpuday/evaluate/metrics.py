@@ -1,15 +1,27 @@
 """Scores of predictions against labels, in numpy; tests hold them to scikit-learn's and scipy's values.
 
-Every function takes (truth [N], predicted [N]) and returns one number, 1 being perfect. N is at least 1.
+The functions of METRICS take (truth [N], predicted [N]) and return one number, 1 being perfect; N is at least 1. Where
+scikit-learn or scipy warn and give NaN, since an input is constant, the value here is 0. `measure` knows the metrics that
+need more than two arrays as well.
 """
 
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuday.evaluate.answers import exact_match, span_f1
+from gpuday.evaluate.entities import entity_f1
+from gpuday.evaluate.tasks.rows import Rows
+from gpuday.evaluate.tasks.task import Metric, Task
+
 Values = NDArray[np.int64] | NDArray[np.float64]
+Predicted = NDArray[np.int64] | NDArray[np.float64] | tuple[str, ...]
+"""int64 [N] of classification and choice, float64 [N] of regression, int64 [sum of words] of tagging, N strings of span
+("": no answer)."""
 
 
 def accuracy(truth: Values, predicted: Values) -> float:
@@ -19,9 +31,12 @@ def accuracy(truth: Values, predicted: Values) -> float:
 
 def f1(truth: Values, predicted: Values) -> float:
     """Harmonic mean of precision and recall of class 1; 0 where nothing is, or is called, class 1."""
-    hits = int(np.sum((truth == 1) & (predicted == 1)))
-    named = int(np.sum(truth == 1)) + int(np.sum(predicted == 1))
-    return 2.0 * hits / named if named else 0.0
+    return _f1_of(1, truth, predicted)
+
+
+def macro_f1(truth: Values, predicted: Values) -> float:
+    """Mean over the classes that occur in either of the F1 of each."""
+    return float(np.mean([_f1_of(c, truth, predicted) for c in np.union1d(truth, predicted)]))
 
 
 def matthews(truth: Values, predicted: Values) -> float:
@@ -51,10 +66,62 @@ def spearman(truth: Values, predicted: Values) -> float:
 METRICS: dict[str, Callable[[Values, Values], float]] = {
     "accuracy": accuracy,
     "f1": f1,
+    "macro_f1": macro_f1,
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,
+    "answer_f1": f1,  # F1a of MultiRC: over all its answers, whatever their question
 }
+
+
+def question_match(truth: Values, predicted: Values, groups: Sequence[str]) -> float:
+    """Share of the groups whose rows are all right: the exact match of MultiRC's questions (arXiv 1905.00537)."""
+    return float(np.mean([bool(np.all(truth[r] == predicted[r])) for r in _rows_of(groups)]))
+
+
+def gender_parity(predicted: Values, groups: Sequence[str]) -> float:
+    """Share of the groups whose rows are answered alike; AX-g's pairs differ in the gender of one pronoun (arXiv 1804.09301)."""
+    return float(np.mean([np.unique(predicted[r]).size == 1 for r in _rows_of(groups)]))
+
+
+def measure(task: Task, rows: Rows, predicted: Predicted) -> dict[str, float]:
+    """The value of each of the task's metrics. `rows` are labelled."""
+    return {metric: _value(metric, task, rows, predicted) for metric in task.metrics}
+
+
+def _value(metric: Metric, task: Task, rows: Rows, predicted: Predicted) -> float:
+    if isinstance(predicted, tuple):
+        assert rows.answers is not None, "rows of a span task have answers"
+        return {"exact_match": exact_match, "span_f1": span_f1}[metric](rows.answers, predicted)
+    assert rows.labels is not None, "only labelled rows are measured"
+    if metric == "entity_f1":
+        assert rows.words is not None, "rows of a tagging task have words"
+        lengths = [len(words) for words in rows.words]
+        return entity_f1(_tags(task, rows.labels, lengths), _tags(task, predicted, lengths))
+    if metric in ("question_match", "gender_parity"):
+        assert rows.groups is not None, f"{metric} needs groups"
+        if metric == "gender_parity":
+            return gender_parity(predicted, rows.groups)
+        return question_match(rows.labels, predicted, rows.groups)
+    return METRICS[metric](rows.labels, predicted)
+
+
+def _tags(task: Task, labels: NDArray[Any], lengths: Sequence[int]) -> list[list[str]]:
+    ends = np.cumsum(lengths)
+    return [[task.classes[i] for i in labels[end - length : end]] for end, length in zip(ends, lengths, strict=True)]
+
+
+def _rows_of(groups: Sequence[str]) -> list[list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        found[group].append(row)
+    return list(found.values())
+
+
+def _f1_of(label: int, truth: Values, predicted: Values) -> float:
+    hits = int(np.sum((truth == label) & (predicted == label)))
+    named = int(np.sum(truth == label)) + int(np.sum(predicted == label))
+    return 2.0 * hits / named if named else 0.0
 
 
 def _ranks(values: Values) -> NDArray[np.float64]:

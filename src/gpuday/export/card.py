@@ -47,13 +47,15 @@ is fp32.
 {%- if scores %}
 
 ## Scores
+{%- for protocol, rows in scores %}
 
 Fine-tuned by protocol {{ protocol | inline }}; median over seeds.
 
 | task | metric | score | seeds | spread | without an encoder |
 |---|---|---|---|---|---|
-{%- for row in scores %}
+{%- for row in rows %}
 | {{ row | map("inline") | join(" | ") }} |
+{%- endfor %}
 {%- endfor %}
 {%- endif %}
 
@@ -88,6 +90,8 @@ _FACTS = (
     ("Recipe fingerprint", "recipe_fingerprint", "{}"),
     ("Seed", "seed", "{}"),
 )
+# What trains a head for masked tokens, in words; other objectives are told by their name.
+_HOW = {"mlm": "masked-language modelling", "hybrid": "causal and masked-language modelling"}
 
 
 def write_card(*, name: str, recipe: dict[str, Any], summary: dict[str, Any], export: dict[str, Any]) -> str:
@@ -103,12 +107,12 @@ def write_card(*, name: str, recipe: dict[str, Any], summary: dict[str, Any], ex
     parity = f"{export['parity_max_abs']:.2g} (largest difference of a {answer}, fp32, transformers {export['transformers']})"
     facts += [("Longest row", f"{export['max_length']} tokens"), ("Equal to the trained model within", parity)]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 (not HTML)
-    environment.filters |= {"inline": _inline, "code": _code}
+    environment.filters |= {"inline": inline, "code": code}
     return environment.from_string(_TEMPLATE, template_class=jinja2.Template).render(
         name=name,
         recipe=recipe,
-        masked=objective == "mlm",
-        how="masked-language modelling" if objective == "mlm" else f"the objective {_code(objective)}",
+        masked=objective in _HOW and not note,
+        how=_HOW.get(objective, f"the objective {code(objective)}"),
         note=note,
         auto="AutoModel" if note else "AutoModelForMaskedLM",
         recipe_json=json.dumps(_without_folders(recipe), indent=2),
@@ -116,7 +120,6 @@ def write_card(*, name: str, recipe: dict[str, Any], summary: dict[str, Any], ex
         export=export,
         facts=facts,
         scores=list(_scores(summary)),
-        protocol=str(_at(summary, "scores.protocol")),
         cut=", and its table of positions ends there" if export["kind"] == "bert" else "",
     )
 
@@ -151,12 +154,18 @@ def _at(values: Any, path: str) -> Any:
     return values
 
 
-def _scores(summary: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """A row for each task: name, metric, median, seeds, spread, and the same metric's value without an encoder."""
-    for name, task in (_at(summary, "scores.tasks") or {}).items():
-        baselines = ", ".join(f"{how} {value:.3f}" for how, value in task["baseline"].items())
-        metric = task["metric"] + (" (part of the official rows)" if task["partial"] else "")
-        yield (name, metric, f"{task['median']:.3f}", str(task["n"]), f"{task['spread']:.3f}", baselines)
+def _scores(summary: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """(protocol, rows) of each suite that was scored."""
+    for section in (summary.get("scores") or {}).values():
+        if isinstance(section, dict) and section.get("tasks"):
+            yield str(section.get("protocol")), [_task(name, task) for name, task in section["tasks"].items()]
+
+
+def _task(name: str, task: dict[str, Any]) -> tuple[str, ...]:
+    """Name, metric, median, seeds, spread, and the same metric's value without an encoder."""
+    baselines = ", ".join(f"{how} {value:.3f}" for how, value in task["baseline"].items())
+    metric = task["metric"] + (" (part of the official rows)" if task["partial"] else "")
+    return name, metric, f"{task['median']:.3f}", str(task["n"]), f"{task['spread']:.3f}", baselines
 
 
 def _one_line(value: Any) -> str:
@@ -164,7 +173,7 @@ def _one_line(value: Any) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
-def _inline(value: Any) -> str:
+def inline(value: Any) -> str:
     """Text in which nothing is markdown or HTML, nor an address that a reader of markdown would make a link of."""
     escaped = re.sub(r"([\\`*\[\]<>|&@~$#])", r"\\\1", _one_line(value).strip())
     escaped = re.sub(
@@ -173,6 +182,6 @@ def _inline(value: Any) -> str:
     return re.sub(r"(?i)(:)(?=//)|(?<=www)(\.)", r"\\\1\2", escaped)
 
 
-def _code(value: Any) -> str:
+def code(value: Any) -> str:
     """Text as a code span, which ends at a backtick and at nothing else."""
     return "`" + _one_line(value).replace("`", "'") + "`"

@@ -6,20 +6,19 @@ then moved into place: a folder that is there has passed.
 """
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
 from gpuday.core import config
-from gpuday.core.errors import UsageError
-from gpuday.core.rundir import fsync_folder, read_json, write_atomic, write_json
+from gpuday.core.rundir import read_json, write_atomic, write_json
 from gpuday.export.bert import BERT
 from gpuday.export.card import write_card
 from gpuday.export.modernbert import MODERNBERT
 from gpuday.export.native import Native, Specials
 from gpuday.export.parity import check_model
+from gpuday.export.place import CARD, replacing
 from gpuday.export.tokenizer import check_tokenizer, write_tokenizer
 from gpuday.models.encoder import EncoderConfig
 from gpuday.models.heads import MaskedLM
@@ -27,7 +26,6 @@ from gpuday.objectives import Learner
 from gpuday.train.trained import Trained, load_trained
 
 NATIVES: tuple[Native, ...] = (MODERNBERT, BERT)
-CARD = "README.md"
 FILES = {
     CARD,
     "config.json",
@@ -66,23 +64,13 @@ def export(run: Path | Trained, folder: Path | None = None) -> dict[str, Any]:
     }
     if native is None:
         return section
-    building, old = (place.with_name(f".{place.name}.{stage}") for stage in ("new", "old"))
-    if old.exists() and not place.exists():
-        os.replace(old, place)  # a kill came between the two renames of `_publish`
-    _check_replaceable(place)
-    for leftover in (building, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
+    with replacing(place, FILES) as building:
         _write(trained, native, building, head=not headless)
         check_tokenizer(trained.tokenizer, building)
         section |= check_model(trained.model, building, head=not headless)
         section |= {"kind": native.kind, "folder": os.fspath(place), "obstacles": {}, "reason": headless}
         section["architecture"] = native.encoder if headless else native.masked_lm
         _write_card(trained, section, building)
-        _publish(building, place, old)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return section
 
 
@@ -119,9 +107,10 @@ def choose(encoder: EncoderConfig, *, head: bool = True) -> tuple[Native | None,
 
 
 def reason(obstacles: dict[str, list[str]]) -> str:
-    """One sentence for the screen, the class with the fewest obstacles first."""
-    nearest_first = sorted(obstacles.items(), key=lambda item: len(item[1]))
-    return "; ".join(f"not {kind}: {', '.join(found)}" for kind, found in nearest_first)
+    """One sentence for the screen: the class with the fewest obstacles, and these; empty without any. Whoever wants an
+    export changes the axes of one class, and the others' would only be read for nothing."""
+    nearest = min(obstacles.items(), key=lambda item: len(item[1]), default=("", []))
+    return f"not {nearest[0]}: {', '.join(nearest[1])}" if nearest[1] else ""
 
 
 def _write(trained: Trained, native: Native, folder: Path, *, head: bool) -> None:
@@ -140,26 +129,3 @@ def _write_card(trained: Trained, section: dict[str, Any], folder: Path) -> None
     recipe = config.to_dict(trained.recipe)
     text = write_card(name=trained.run.root.resolve().name, recipe=recipe, summary=summary, export=section)
     write_atomic(folder / CARD, text.encode())
-
-
-def _check_replaceable(place: Path) -> None:
-    """What stands at `place` will be deleted: refuse all but an empty folder and an earlier export, and links to one."""
-    if place.is_symlink():
-        raise UsageError(f"{place} is a link, and an export takes no place but its own", fix="remove the link")
-    if not place.exists():
-        return
-    found = {path.name for path in place.iterdir()} if place.is_dir() else {""}
-    if found and not (found <= FILES and CARD in found and "gpuday" in (place / CARD).read_text(encoding="utf-8")):
-        raise UsageError(f"{place} exists and is not an earlier export", fix="name a new folder, or empty this one")
-
-
-def _publish(building: Path, place: Path, old: Path) -> None:
-    """Move a finished folder into its place, durably; an older export there gives way as a whole."""
-    with open(building / "model.safetensors", "rb") as file:  # the others are synced as they are written
-        os.fsync(file.fileno())
-    fsync_folder(building)
-    if place.exists():
-        os.replace(place, old)  # a folder that is not empty cannot be replaced in one step
-    os.replace(building, place)
-    fsync_folder(place.parent)
-    shutil.rmtree(old, ignore_errors=True)

@@ -4,8 +4,6 @@ Answers are logits, or hidden states of a folder that holds the encoder alone. I
 what stands at padding is nobody's prediction, but NaN is refused anywhere: one in a padded key spoils the real queries.
 """
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gpuday.core.errors import GpudayError
+from gpuday.evaluate.model_folder import quiet
 from gpuday.models.heads import MaskedLM
 
 TOLERANCE = 1e-3  # two correct fp32 implementations differ by about 1e-5 on logits of scale 10
@@ -21,22 +20,6 @@ MAX_TOKENS = 2048  # in a batch: its logits are held twice, vocab * 4 bytes a to
 
 class ParityError(GpudayError):
     """The exported folder is not the trained model: a fault in the export, never of the user."""
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Transformers without progress bars and load reports: a classification head is new, which it says at length."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def check_model(model: MaskedLM, folder: Path, *, head: bool = True) -> dict[str, Any]:
@@ -48,7 +31,7 @@ def check_model(model: MaskedLM, folder: Path, *, head: bool = True) -> dict[str
     when a value is not finite.
     """
     ids, mask = padded_batch(model.vocab, model.length)
-    native = _load("AutoModelForMaskedLM", folder) if head else _load("AutoModel", folder, new=("pooler.",))
+    native = load_auto("AutoModelForMaskedLM", folder) if head else load_auto("AutoModel", folder, new=("pooler.",))
     reference = _reference(model)
     with torch.inference_mode():
         answer = native(input_ids=ids, attention_mask=mask.long())
@@ -90,7 +73,7 @@ def _reference(model: MaskedLM) -> MaskedLM:
     return copy.eval()
 
 
-def _load(auto: str, folder: Path, *, new: tuple[str, ...] = (), unused: tuple[str, ...] = ()) -> torch.nn.Module:
+def load_auto(auto: str, folder: Path, *, new: tuple[str, ...] = (), unused: tuple[str, ...] = ()) -> torch.nn.Module:
     """A model by one of Transformers' Auto classes, fp32, from local files, without code from the folder or pickles.
 
     `new` and `unused` are prefixes of weights that may be absent from the file, and from the model.
@@ -125,7 +108,7 @@ def _load(auto: str, folder: Path, *, new: tuple[str, ...] = (), unused: tuple[s
 
 def _check_classifier(folder: Path, ids: Tensor, mask: Tensor, *, head: bool) -> None:
     """The folder fine-tunes: a classifier loads from it, all its trunk's weights included, and answers."""
-    model = _load(
+    model = load_auto(
         "AutoModelForSequenceClassification",
         folder,
         new=("classifier.", "bert.pooler.") if head else ("classifier.", "bert.pooler.", "head."),

@@ -8,7 +8,8 @@ from tokenizers import Tokenizer, processors
 
 from gpuday.core.rundir import write_atomic, write_json
 from gpuday.data.tokenizer import TextTokenizer
-from gpuday.export.parity import ParityError, quiet
+from gpuday.evaluate.model_folder import quiet
+from gpuday.export.parity import ParityError
 
 SAMPLES: tuple[tuple[str, str | None], ...] = (
     ("The quick brown fox jumps over the lazy dog.", None),

@@ -141,6 +141,12 @@ class EncoderConfig:
                 "choose learned, sinusoidal, scaled_sinusoidal or none, or another mixer",
             ),
             (
+                self.block == "parallel" and self.feedforward_every == 0,
+                "block",
+                "no block has a network that could stand beside its mixer",
+                "set model.block=sequential, or model.feedforward_every=1",
+            ),
+            (
                 self.mixer.traits.recalls and not once,
                 "mixer.value_residual",
                 "values of the first layer for later ones need blocks that are passed once, at full length",

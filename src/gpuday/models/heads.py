@@ -1,6 +1,6 @@
-"""Heads on an encoder: prediction of masked tokens, and classification or regression of whole rows.
+"""The head that predicts masked tokens, on an encoder.
 
-Shapes: B rows, L positions, P predicted positions, D width, E width of the table of V vocabulary, C classes.
+Shapes: B rows, L positions, P predicted positions, D width, E width of the table of V vocabulary.
 """
 
 from typing import NamedTuple
@@ -88,25 +88,3 @@ class MaskedLM(nn.Module):
         if self.shifted:
             positions = positions - (positions % hidden.shape[1]).clamp_max(1)
         return hidden.flatten(0, 1).index_select(0, positions)
-
-
-class Classifier(nn.Module):
-    """The paper's downstream head on position 0: dense to `width`, tanh, dropout, linear to `outputs`.
-
-    (ids [B, L], mask [B, L]) -> logits [B, C] fp32. Geiping & Goldstein, arXiv 2212.14034, evaluation protocol.
-    """
-
-    def __init__(self, encoder: Encoder, outputs: int, *, dropout: float = 0.1, std: float = 0.02) -> None:
-        super().__init__()
-        width = encoder.config.width
-        hidden = 64 * max(1, round(width * 4 / 3 / 64))  # 1024 at the paper's width of 768
-        self.encoder = encoder
-        self.dense = Linear(width, hidden, bias=True)
-        self.output = Linear(hidden, outputs, bias=True)
-        self.dropout = nn.Dropout(dropout)
-        for layer in (self.dense, self.output):
-            nn.init.normal_(layer.weight, std=std)
-
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        pooled = self.encoder(ids, mask)[:, 0]
-        return self.output(self.dropout(torch.tanh(self.dense(pooled)))).float()

@@ -107,7 +107,7 @@ class Objective(Part, ABC):
     """Turns rows into inputs and targets, on the loader's thread, and builds the learner that takes the loss."""
 
     kinds: ClassVar[tuple[str, ...]]
-    """The kinds of steps that it has, each of which compiles once; the first is what trials are made with."""
+    """The kinds of steps that it has, each of which compiles once; the first is the one that figures of a recipe are told of."""
 
     @abstractmethod
     def kind_at(self, fraction: float, first_row: int, rows: int) -> str:

@@ -46,11 +46,11 @@ class Mlm(Objective):
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rate <= 1.0:
-            raise UsageError(f"rate is {self.rate}", where="objective.rate", fix="give a share above 0, at most 1")
+            raise UsageError(f"rate is {self.rate}", where="rate", fix="give a share above 0, at most 1")
         if self.masked < 0 or self.random < 0 or self.masked + self.random > 1.0 + 1e-9:
             raise UsageError(
                 f"masked {self.masked} and random {self.random} are no shares of a whole",
-                where="objective",
+                where="masked",
                 fix="give two shares that add up to 1 at most",
             )
         within("", token_drop=(self.token_drop, 0.0, 0.95))

@@ -74,9 +74,15 @@ def describe(record: RunRecord) -> dict[str, str]:
     first, last = record.steps[0], record.steps[-1]
     schedule = (
         f"Rate multiplier from {first.multiplier:.3g} to {last.multiplier:.3g}, rows in a step from {first.rows} to "
-        f"{last.rows}, masked tokens in a step from {first.masked} to {last.masked}."
+        f"{last.rows}, predicted tokens in a step from {first.masked} to {last.masked}."
     )
     return {"loss": f"{loss}.", "schedule": schedule}
+
+
+def kinds(record: RunRecord) -> str:
+    """That losses of several kinds of steps stand in one curve, in brackets; empty where there is one kind."""
+    several = len({step.question for step in record.steps}) > 1
+    return " (steps were of several kinds, whose losses do not compare)" if several else ""
 
 
 def _resumed_after(record: RunRecord) -> list[Step]:

@@ -1,15 +1,18 @@
 """The top of the page: what the run was, what came of it, and where its seconds went. Plain values for the template."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError
-from gpuday.report import formats, scores
+from gpuday.report import comparing, formats, scores
 from gpuday.report.load import RunRecord
 
 TASK_TILES = 2  # where no mean stands for all tasks
 COLOURS = 8  # of the ledger's bar; the style sheet holds as many
+Changed = Callable[[dict[str, Any]], list[str] | None]
+"""(a recipe as plain values) -> what it changes of its preset, from whoever knows presets; None where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +51,12 @@ def budget_text(record: RunRecord) -> str:
     return formats.budget(record.recipe.get("budget", record.section("clock").get("budget")))
 
 
-def facts(record: RunRecord) -> list[tuple[str, str]]:
+def facts(record: RunRecord, changed: Changed | None = None) -> list[tuple[str, str]]:
     """What was run: (name, value) of everything known."""
+    told = None if changed is None else changed(record.recipe)
     known = {
         "Preset": record.recipe.get("preset"),
+        "Changed": "nothing" if told == [] else " ".join(told or ()),
         "Size": record.recipe.get("size", record.section("model").get("size")),
         "Device": record.summary.get("device"),
         "Budget": budget_text(record),
@@ -72,6 +77,14 @@ def before_and_after(record: RunRecord) -> tuple[float | None, float | None]:
     if not formats.is_number(after) and looks and looks[-1].step > 0:
         after = looks[-1].nats_per_token
     return before if formats.is_number(before) else None, after if formats.is_number(after) else None
+
+
+def mean_scores(record: RunRecord) -> dict[str, float]:
+    """The mean over each suite that was scored, by its name and protocol; a summary of before there were several has one,
+    by its protocol alone."""
+    found = scores.sections(record.section("scores"))
+    means = {name or str(section.get("protocol")): section.get("mean") for name, section in found.items()}
+    return {name: formats.number_or(mean, 0.0) for name, mean in means.items() if formats.is_number(mean)}
 
 
 def verdict(record: RunRecord) -> str:
@@ -106,14 +119,15 @@ def tiles(record: RunRecord) -> list[Tile]:
     heldout, train, model, clock = (record.section(n) for n in ("heldout", "train", "model", "clock"))
     before, after = before_and_after(record)
     tokens = train.get("tokens", record.steps[-1].tokens if record.steps else None)
-    processed = train.get("tokens_processed")
+    processed, means = train.get("tokens_processed"), mean_scores(record)
     found: list[tuple[Any, Tile]] = [
         (after, Tile(label="Held-out nats per masked token", value=formats.decimals(after),
-                     detail="" if before is None else f"before training {formats.decimals(before)}")),
+                     detail=comparing.caveat(record) or
+                     ("" if before is None else f"before training {formats.decimals(before)}"))),
         (heldout.get("word_bits_per_byte"), Tile(label="Word bits per byte", detail=_normalised(heldout),
                                                  value=formats.decimals(heldout.get("word_bits_per_byte")))),
-        (record.section("scores").get("mean"), Tile(label="Mean score", detail="of the tasks' medians",
-                                                    value=formats.decimals(record.section("scores").get("mean")))),
+        *((mean, Tile(label="Mean score", detail=f"of the tasks' medians, {formats.text(name)}",
+                      value=formats.decimals(mean))) for name, mean in means.items()),
         (record.used_seconds, Tile(label="Time used", value=formats.duration(record.used_seconds),
                                    detail=_of_budget(record.used_seconds, clock.get("budget_seconds")))),
         (tokens, Tile(label="Tokens kept", value=formats.scaled(tokens),
@@ -126,7 +140,7 @@ def tiles(record: RunRecord) -> list[Tile]:
         (model.get("parameters"), Tile(label="Parameters", value=formats.scaled(model.get("parameters")),
                                        detail=f"{formats.scaled(model.get('trunk_parameters'))} without embeddings")),
     ]  # fmt: skip
-    if record.section("scores").get("mean") is None:
+    if not means:
         rows = scores.tasks(record)[:TASK_TILES]
         found += [(r.median, Tile(label=f"{r.name}, {r.metric}", value=r.median, detail=r.baselines)) for r in rows]
     return [tile for value, tile in found if value is not None]

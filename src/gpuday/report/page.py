@@ -17,29 +17,32 @@ from plotly.offline import get_plotlyjs
 
 from gpuday.core.environment import without_home
 from gpuday.core.rundir import RunDir, write_atomic
-from gpuday.report import curves, evidence, formats, nested, overview, scores
+from gpuday.report import curves, evidence, formats, learning, nested, overview, probes, scores
 from gpuday.report.load import RunRecord, load_run
+from gpuday.report.overview import Changed
 
 TEMPLATE = Path(__file__).parent / "template"
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, changed: Changed | None = None) -> Path:
     """Write the page of a run into its directory, and return its path. Raises DataError for a damaged run."""
-    page = render(load_run(run))
+    page = render(load_run(run), changed=changed)
     target = RunDir(run).report
     write_atomic(target, page.encode())
     return target
 
 
-def render(record: RunRecord, *, plotly: str | None = None) -> str:
-    """The page as text. `plotly` is the chart library's source, by default the one that is installed."""
+def render(record: RunRecord, *, plotly: str | None = None, changed: Changed | None = None) -> str:
+    """The page as text. `plotly` is the chart library's source, by default the one that is installed; `changed` tells what
+    a recipe changes of its preset."""
     library = get_plotlyjs() if plotly is None else plotly
     scripts = {"watch": _asset("watch.js"), "library": library, "charts": _asset("charts.js")}
+    learned = learning.curves(record)
     view: dict[str, Any] = {
         "name": record.name,
         "state": record.state,
         "state_note": overview.state_note(record),
-        "facts": overview.facts(record),
+        "facts": overview.facts(record, changed),
         "verdict": overview.verdict(record),
         "tiles": overview.tiles(record),
         "ledger": overview.ledger(record),
@@ -48,8 +51,11 @@ def render(record: RunRecord, *, plotly: str | None = None) -> str:
         "looks": record.validations,
         "steps": record.steps_kept,
         "half_life": record.half_life,
-        "tasks": scores.tasks(record),
-        "protocol": scores.protocol(record),
+        "kinds": curves.kinds(record),
+        "suites": scores.suites(record),
+        "kinds_of_mean": scores.MEANS,
+        "learning": learned,
+        "probes": probes.probes(record),
         "heldout": evidence.heldout(record),
         "sources": evidence.sources(record),
         "samples": evidence.samples(record),
@@ -68,7 +74,7 @@ def render(record: RunRecord, *, plotly: str | None = None) -> str:
         "style": Markup(_asset("style.css")),  # noqa: S704 (shipped with the package, like the scripts)
         "scripts": {name: Markup(code) for name, code in scripts.items()},  # noqa: S704
         "policy": policy(scripts),
-        "data": embed(curves.curves(record)),
+        "data": embed({**curves.curves(record), "learning": [curve.chart for curve in learned]}),
     }
     return _environment().get_template("page.html").render(view)
 

@@ -5,17 +5,41 @@ from typing import Any
 
 from gpuday.core.errors import DataError
 from gpuday.core.rundir import RunDir
-from gpuday.report import formats, overview
+from gpuday.report import comparing, formats, overview
 from gpuday.report.load import RunRecord, is_run, load_run
+from gpuday.report.overview import Changed
 
 POINTS = 2  # a table needs the ends of the curve only
+HEADLINE = (
+    "name",
+    "preset",
+    "size",
+    "budget",
+    "used_seconds",
+    "nats_per_token",
+    "word_bits_per_byte",
+    "mean_scores",
+    "status",
+)
 
 
-def list_runs(folder: Path) -> list[dict[str, Any]]:
-    """A row for every run directly inside a folder, by name; a damaged run is a row that says so."""
+def list_runs(folder: Path, changed: Changed) -> list[dict[str, Any]]:
+    """A row for every run directly inside a folder, by name; a damaged run is a row that says so.
+
+    `not_comparable` says why a run's held-out nats do not compare with those of most others; None where they do.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", fix="give the folder that holds the runs, such as runs")
-    return [_row(run) for run in sorted(folder.iterdir()) if run.is_dir() and is_run(run)]
+    found = [_load(run) for run in sorted(folder.iterdir()) if run.is_dir() and is_run(run)]
+    apart = comparing.apart([record for record in found if isinstance(record, RunRecord)])
+    rows = []
+    for record in found:
+        if isinstance(record, RunRecord):
+            told = {"changed": changed(record.recipe), "not_comparable": apart.get(record.name)}
+            rows.append(_headline(record) | told)
+        else:
+            rows.append(record)
+    return rows
 
 
 def show_run(run: Path) -> dict[str, Any]:
@@ -41,22 +65,26 @@ def show_run(run: Path) -> dict[str, Any]:
     }
 
 
-def _row(run: Path) -> dict[str, Any]:
+def _load(run: Path) -> RunRecord | dict[str, Any]:
+    """The record of a run, or the row of one that is damaged."""
     try:
-        return _headline(load_run(run, points=POINTS))
+        return load_run(run, points=POINTS)
     except DataError as error:
-        empty = dict.fromkeys(("preset", "size", "budget", "used_seconds", "nats_per_token", "mean_score"))
-        return {"name": run.name, **empty, "status": "damaged", "problem": error.what}
+        empty: dict[str, Any] = dict.fromkeys((*HEADLINE, "changed", "not_comparable"))
+        return {**empty, "name": run.name, "mean_scores": {}, "status": "damaged", "problem": error.what}
 
 
 def _headline(record: RunRecord) -> dict[str, Any]:
-    return {
-        "name": record.name,
-        "preset": record.recipe.get("preset"),
-        "size": record.recipe.get("size", record.section("model").get("size")),
-        "budget": formats.plain(overview.budget_text(record)),
-        "used_seconds": record.used_seconds,
-        "nats_per_token": overview.before_and_after(record)[1],
-        "mean_score": record.section("scores").get("mean"),
-        "status": record.state,
-    }
+    bits = record.section("heldout").get("word_bits_per_byte")
+    values = (
+        record.name,
+        record.recipe.get("preset"),
+        record.recipe.get("size", record.section("model").get("size")),
+        formats.plain(overview.budget_text(record)),
+        record.used_seconds,
+        overview.before_and_after(record)[1],
+        bits if formats.is_number(bits) else None,
+        overview.mean_scores(record),
+        record.state,
+    )
+    return dict(zip(HEADLINE, values, strict=True))

@@ -151,10 +151,10 @@ def _few_blocks(
 
 
 def _whole(recipe: Recipe, seconds: float) -> float:
-    """Seconds to compile all blocks at every length and dropout, and the head at every mask rate and kind of step beside
+    """Seconds to compile all blocks at every length, dropout and kind of step, and the head at every mask rate beside
     them, from those of a learner with one block."""
     graphs = Scheduled(recipe, full_rows=1).graphs()
-    trunks = len({(graph.length, graph.dropout) for graph in graphs})
+    trunks = len({(graph.length, graph.dropout, graph.kind) for graph in graphs})
     return seconds * (trunks * (1 + BLOCK_SHARE * (recipe.model.shape.depth - 1)) + HEAD_SHARE * (len(graphs) - trunks))
 
 

@@ -1,13 +1,27 @@
 """What a budget is expected to read: tokens follow from speed, the batch from tokens, and speed from the batch again."""
 
+import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpuday.recipe import Recipe
+from gpuday.train.scheduled import kinds_over
 from gpuday.train.trial import OptimizerCost
 from gpuday.train.useful import flops_per_token
 
 OVERHEAD = 0.05  # of the budget: looks at the held-out text (2% for the last, 2.5% for ten quick ones) and saving
 MOST_ROUNDS = 20
+
+
+def mean_cost(recipe: Recipe, costs: Mapping[str, float]) -> float:
+    """What a token costs in the mean over the whole run, from what it costs in each kind of step.
+
+    Kinds follow the used share of the budget: where it is spent on these costs, seconds of a wall clock for one, a dear
+    kind reads fewer tokens of its share; else, where tokens or steps are counted, each share reads as many.
+    """
+    parts = kinds_over(recipe.objective)
+    means = [sum(costs[kind] * count for kind, count in kinds.items()) / kinds.total() for kinds in parts]
+    return statistics.fmean(means) if recipe.budget.unit in ("tokens", "steps") else statistics.harmonic_mean(means)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,5 +77,7 @@ class Expectation:
         if unit == "steps":
             return amount * recipe.batch.full_rows(expected_tokens=0.0, length=length) * length
         if unit == "flops":
-            return amount / (flops_per_token(recipe, vocab=self.vocab) * (1 + self.optimizer.more_gradients))
+            kinds = recipe.objective.kinds
+            flops = {kind: flops_per_token(recipe, vocab=self.vocab, kind=kind) for kind in kinds}
+            return amount / (mean_cost(recipe, flops) * (1 + self.optimizer.more_gradients))
         return max(float(length), ((1 - OVERHEAD) * amount - compile_seconds) * speed)

@@ -43,8 +43,8 @@ from gpuday.train.device import (
     measure_bound,
     release,
 )
-from gpuday.train.expectation import Expectation
-from gpuday.train.trial import Allowance, Trial
+from gpuday.train.expectation import Expectation, mean_cost
+from gpuday.train.trial import Allowance, Trial, largest_kind
 
 SEARCH_SHARE = 0.5  # of the seconds of a fit, for threads and micro-batches; the rest is for a trial of compiling
 VALIDATION_SHARE = 0.02  # of the budget, at most, for one full look at the held-out text
@@ -230,20 +230,23 @@ def _measure(
             points, ended = search(
                 [first.rows, *larger], trial.point, room=trial.room, seconds_left=lambda: allowance.left(SEARCH_SHARE)
             )
-    speeds = {point.rows: point.rows * length / point.seconds for point in points}
-    best, room = smallest_near_best(speeds), trial.room
+        speeds = {point.rows: point.rows * length / point.seconds for point in points}
+        best, room = smallest_near_best(speeds), trial.room
+        speed = speeds[best]
+        if len(recipe.objective.kinds) > 1:  # points are of the largest, whose memory counts, and which is the slowest
+            speed = best * length / mean_cost(recipe, trial.seconds(best))
     del trial, learner, point_at
     release(device)
     mode, why_compile, notices = choose_mode(
         recipe,
         rows=best,
-        seconds=expectation.seconds(speeds[best]),
+        seconds=expectation.seconds(speed),
         seconds_left=allowance.left(),
         dtype=dtype,
         device=device,
         vocabulary=vocabulary,
     )
-    expected = expectation.expected(speeds[best] * mode.gain, compile_seconds=mode.seconds)
+    expected = expectation.expected(speed * mode.gain, compile_seconds=mode.seconds)
     share = _share(expected.rows, ranks)
     microbatch = min(best, share)
     if not recipe.train.microbatch:  # as even as they come: a padded micro-batch costs as much as a full one
@@ -257,7 +260,7 @@ def _measure(
         compiled=mode.compiled,
         rows=expected.rows,
         expected_tokens=expected.tokens,
-        heldout_rows=_heldout_rows(seconds, 3 * speeds[best] / length, available_heldout),
+        heldout_rows=_heldout_rows(seconds, 3 * speed / length, available_heldout),
         tokens_per_second=expected.tokens_per_second,
         bound_flops_per_second=measure_bound(device, dtype, recipe.model.width),
         threads=threads,
@@ -304,8 +307,9 @@ def _fits(recipe: Recipe, device: torch.device) -> Iterator[None]:
 
 
 def _why_microbatch(recipe: Recipe, speeds: dict[int, float], chosen: int, ended: str) -> str:
-    """The sizes that were tried, with their eager tokens/s."""
-    tried = ", ".join(f"{rows} rows {speed:,.0f}" for rows, speed in speeds.items())
+    """The sizes that were tried, with their eager tokens/s, and of which kind of step these are if there are several."""
+    of = f"in {largest_kind(recipe)} steps " if len(recipe.objective.kinds) > 1 else ""
+    tried = of + ", ".join(f"{rows} rows {speed:,.0f}" for rows, speed in speeds.items())
     if chosen < recipe.train.microbatch:
         allowed = f"of the {recipe.train.microbatch} that train.microbatch allows"
         return f"{chosen} rows {allowed}: a device has no more of a step; eager tokens/s: {tried}"

@@ -4,21 +4,25 @@ Whatever a compiled graph depends on moves through few values, each of which com
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gpuday.objectives import Objective
 from gpuday.recipe import Recipe, extent
 from gpuday.schedules import Schedule
 from gpuday.schedules.constant import Constant
 from gpuday.train.noise import Estimate
 
 UNKNOWN = Estimate(0.0, 0.0)
+PARTS = 100  # of a budget, each of which is looked at beforehand
+STEPS = 100  # that each of them is taken to have
 
 
 class Graph(NamedTuple):
     """What the graphs of a step are compiled for."""
 
-    multiplier: float
+    predicted: int
     kind: str
     length: int
     dropout: float
@@ -38,6 +42,8 @@ class Moment:
     """Share of the objective's peak rate."""
     kind: str
     """Which of the objective's kinds of steps it is."""
+    predicted: int
+    """Positions of a piece that are predicted."""
     length: int
     """Tokens of a piece that a row is read in; a whole row at the most."""
     dropout: float
@@ -45,7 +51,7 @@ class Moment:
 
     @property
     def graph(self) -> Graph:
-        return Graph(self.multiplier, self.kind, self.length, self.dropout)
+        return Graph(self.predicted, self.kind, self.length, self.dropout)
 
 
 class Scheduled:
@@ -67,27 +73,41 @@ class Scheduled:
             length=self._full_length,
             noise_rows=noise.rows if noise.trace else 0.0,
         )
+        multiplier, kind = self._mask_level(fraction), recipe.objective.kind_at(fraction, first_row, rows)
+        length = nearest_length(recipe.length(fraction) * self._full_length, self._lengths)
         return Moment(
             rows=rows,
             rate=recipe.rate(fraction),
             decay=recipe.decay(fraction),
-            multiplier=self._mask_level(fraction),
-            kind=recipe.objective.kind_at(fraction, first_row, rows),
-            length=nearest_length(recipe.length(fraction) * self._full_length, self._lengths),
+            multiplier=multiplier,
+            kind=kind,
+            predicted=recipe.objective.predicted(length, multiplier, kind),
+            length=length,
             dropout=self._dropout_level(fraction),
         )
 
     def graphs(self) -> set[Graph]:
-        """What a run is expected to compile: the graphs of every hundredth of the budget, with every kind."""
-        moments = [self(percent / 100, 0, UNKNOWN).graph for percent in range(101)]
-        return {graph._replace(kind=kind) for graph in moments for kind in self._recipe.objective.kinds}
+        """What a run is expected to compile: the graphs of every hundredth of the budget, with the kinds that it has."""
+        found, parts = set(), kinds_over(self._recipe.objective)
+        for number, kinds in enumerate([*parts, parts[-1]]):
+            at = self(number / PARTS, 0, UNKNOWN)
+            for kind in kinds:
+                predicted = self._recipe.objective.predicted(at.length, at.multiplier, kind)
+                found.add(Graph(predicted, kind, at.length, at.dropout))
+        return found
 
     @property
     def most_graphs(self) -> int:
         """No run compiles more, whenever its steps begin: every level of one with every level of the others."""
-        lengths = 1 if isinstance(self._recipe.length, Constant) else len(self._lengths)
-        kinds = len(self._recipe.objective.kinds)
-        return len(self._mask_level.values) * len(self._dropout_level.values) * lengths * kinds
+        objective = self._recipe.objective
+        lengths = self._lengths[:1] if isinstance(self._recipe.length, Constant) else self._lengths
+        heads = {
+            (length, kind, objective.predicted(length, multiplier, kind))
+            for length in lengths
+            for kind in objective.kinds
+            for multiplier in self._mask_level.values
+        }
+        return len(self._dropout_level.values) * len(heads)
 
     def compiles(self, moment: Moment) -> bool:
         """Whether a compiled learner has not met such a step yet."""
@@ -100,6 +120,14 @@ class Scheduled:
     def forget(self) -> None:
         """Shapes are others from here on: each graph compiles once more."""
         self._compiled.clear()
+
+
+def kinds_over(objective: Objective) -> list[Counter[str]]:
+    """Of each hundredth of the budget, how many of a hundred steps are of which kind."""
+    return [
+        Counter(objective.kind_at(part / PARTS, part * STEPS + step, 1) for step in range(STEPS))
+        for part in range(PARTS)
+    ]
 
 
 class Levels:

@@ -103,7 +103,7 @@ class Stepping:
             multiplier=moment.rate,
             rows=moment.rows,
             first_row=position,
-            masked=pieces * self._recipe.objective.predicted(moment.length, moment.multiplier, moment.kind),
+            masked=pieces * moment.predicted,
             loss=outcome.loss,
             gradient_norm=outcome.gradient_norm,
             tokens=progress.tokens,

@@ -8,6 +8,7 @@ import torch
 from gpuday.core import config
 from gpuday.core.clock import Clock
 from gpuday.core.journal import Rollback, Start, Step, attempts, read, surviving
+from gpuday.core.parts import name_of
 from gpuday.core.rundir import RunDir
 from gpuday.data.prepared import PreparedData
 from gpuday.recipe import Recipe
@@ -88,7 +89,7 @@ def sections(
             "word_bits_per_byte": None,
         },
         "samples": [],
-        "scores": {"protocol": None, "tasks": {}, "mean": None},
+        "scores": {},
         "export": {"kind": None, "parity_max_abs": None, "reason": "not exported yet"},
         "compliance": compliance(recipe, data, clock, ranks=ranks, whole=whole),
     }
@@ -151,9 +152,9 @@ def compliance(
         spent += " on each device; how many there were is not known"
     elif ranks > 1:
         spent += f" on each of {ranks} devices"
-    filters = ", ".join(config.to_dict(f)["part"] for f in recipe.data.filters) or "none"
+    filters = ", ".join(name_of(type(f)) for f in recipe.data.filters) or "none"
     return {
-        "1 from scratch": f"initial weights drawn from seed {recipe.seed}; objective {type(recipe.objective).__name__}",
+        "1 from scratch": f"initial weights drawn from seed {recipe.seed}; objective {name_of(type(recipe.objective))}",
         "1 nothing pretrained": f"tokenizer {tokenizer}, fingerprint {data.tokenizer.fingerprint}; filters: {filters}",
         "2 raw text": f"{', '.join(recipe.data.corpus)}; prepared data {data.manifest['fingerprint']}",
         "3 budget": f"{spent}; compiling {clock.ledger().get('compile', 0.0):.1f} s of it; the ledger's rows add up",
@@ -167,7 +168,7 @@ def _model(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
     vocab, length = data.tokenizer.vocab_size, recipe.data.length
     model = make_model(recipe, vocab=vocab)
     return {
-        "architecture": type(recipe.model.shape).__name__.lower(),
+        "architecture": name_of(type(recipe.model.shape)),
         "size": recipe.size,
         "parameters": sum(p.numel() for p in model.parameters()),
         "trunk_parameters": sum(p.numel() for p in model.encoder.stack.parameters()),

@@ -25,6 +25,7 @@ from gpuday.recipe import Recipe
 from gpuday.train.allocator import give_back_freed_memory
 from gpuday.train.batches import Inputs
 from gpuday.train.device import free_memory, local_ranks, synchronise
+from gpuday.train.scheduled import kinds_over
 from gpuday.train.weights import Weights
 
 MOST_SECONDS = 60.0  # of a fit
@@ -129,6 +130,14 @@ class Trial:
         needed = max(0, _peak(self._device) - self._stays)
         return Point(rows=rows, seconds=seconds, bytes=needed, spent=time.perf_counter() - began)
 
+    def seconds(self, rows: int) -> dict[str, float]:
+        """Seconds of forward and backward of `rows` random rows, by the kinds of steps that the run has."""
+        found = {}
+        for kind in dict.fromkeys(kind for kinds in kinds_over(self._recipe.objective) for kind in kinds):
+            inputs = random_inputs(self._recipe, rows, self._vocabulary, self._device, kind=kind)
+            found[kind] = gradient_seconds(partial(self._learner, inputs, kind), self._device)
+        return found
+
     def _settle(self) -> None:
         """Take what is held now as what stays, and plan with what is free. Ranks share a CPU's memory, and each of the
         others will hold as much as this one."""
@@ -138,12 +147,14 @@ class Trial:
         self.room = max(0, int(free / (1 + others)))
 
 
-def random_inputs(recipe: Recipe, rows: int, vocabulary: Vocabulary, device: torch.device) -> Inputs:
-    """A learner's inputs for `rows` rows of random tokens, at the peak of the mask rate."""
+def random_inputs(
+    recipe: Recipe, rows: int, vocabulary: Vocabulary, device: torch.device, *, kind: str | None = None
+) -> Inputs:
+    """A learner's inputs for `rows` rows of random tokens, at the peak of the mask rate; None is the largest kind."""
     ids = np.random.default_rng(0).integers(0, vocabulary.size, (rows, recipe.data.length))
     keys = np.arange(rows, dtype=np.uint64)
     arrays = recipe.objective.inputs(
-        ids, keys, seed=0, epoch=0, multiplier=1.0, kind=largest_kind(recipe), vocabulary=vocabulary
+        ids, keys, seed=0, epoch=0, multiplier=1.0, kind=kind or largest_kind(recipe), vocabulary=vocabulary
     )
     return {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
 

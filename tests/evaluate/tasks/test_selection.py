@@ -4,6 +4,7 @@ import pytest
 
 from gpuday.core.errors import UsageError
 from gpuday.evaluate.tasks import parse_tasks, suite
+from gpuday.evaluate.tasks.selection import BY_NAME
 
 
 @pytest.fixture
@@ -55,12 +56,46 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suite_is_refused(tmp_path: Path) -> None:
-    """Only glue is a suite of files."""
+    """The nearest suite is named."""
     with pytest.raises(UsageError, match="no suite"):
-        suite("superglue", tmp_path)
+        suite("superglu", tmp_path)
 
 
 def test_a_hyphen_may_be_left_out(tmp_path):
     """`sst2` and `stsb` are how the tasks are mostly typed."""
     names = [task.name for task in parse_tasks("SST2,stsb,cola", tmp_path).tasks]
     assert names == ["SST-2", "STS-B", "CoLA"]
+
+
+def test_superglue_is_a_suite_of_what_its_folder_holds(tmp_path: Path) -> None:
+    """Under the published names; what is not there is named with the reason, and both suites may be asked for."""
+    for name, files in {"BoolQ": ("train.jsonl", "val.jsonl"), "RTE": ("train.jsonl",)}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).touch()
+    found = parse_tasks("superglue", tmp_path)
+    assert [t.name for t in found.tasks] == ["BoolQ"]
+    assert dict(found.left_out) | {"RTE-SuperGLUE": "no dev file", "WiC": "no folder"} == dict(found.left_out)
+    with pytest.raises(UsageError, match="no task of superglue") as caught:
+        suite("superglue", tmp_path / "BoolQ")
+    assert "put BoolQ/train.jsonl" in caught.value.fix
+
+
+def test_tasks_that_stand_alone_are_named(tmp_path: Path) -> None:
+    """SWAG, RACE, CoNLL-2003 and both versions of SQuAD."""
+    names = [t.name for t in parse_tasks("swag,race,conll2003,squad,squad-2", tmp_path).tasks]
+    assert names == ["SWAG", "RACE", "CoNLL-2003", "SQuAD", "SQuAD-2"]
+
+
+def test_a_companion_is_asked_for_by_its_task(tmp_path: Path) -> None:
+    """AX has no train set of its own."""
+    for name, owner in (("ax", "mnli"), ("ax-b", "rte-superglue"), ("race-high", "race")):
+        with pytest.raises(UsageError, match="no task is called") as caught:
+            parse_tasks(name, tmp_path)
+        assert caught.value.fix.startswith(f"write {owner},")
+
+
+def test_every_task_has_a_name_of_its_own() -> None:
+    """Scores, kept models and random streams go by it; a companion's scores stand beside them."""
+    every = [*BY_NAME.values(), *(c for t in BY_NAME.values() for c in t.companions)]
+    assert len({t.name.lower().replace("-", "") for t in every}) == len(every)

@@ -1,5 +1,7 @@
 """Downstream tasks: what is asked, where the rows come from, and how an answer is scored."""
 
+from gpuday.evaluate.tasks.own import own_task as own_task
+from gpuday.evaluate.tasks.own import unlabelled_rows as unlabelled_rows
 from gpuday.evaluate.tasks.rows import Rows as Rows
 from gpuday.evaluate.tasks.rows import TaskData as TaskData
 from gpuday.evaluate.tasks.selection import Selection as Selection

@@ -78,6 +78,7 @@ def build(items: Iterable[tuple[str, str, str]], config: PydocsConfig = PydocsCo
     names = name_pattern(classes)
     seen: set[str] = set()
     train, dev = (_labelled([rows[c][part] for c in classes], names, seen) for part in (0, 1))
+    assert train.labels is not None and dev.labels is not None
     everything = json.dumps([classes, train.text_a, train.labels.tolist(), dev.text_a, dev.labels.tolist()])
     return TaskData(
         task=replace(PYDOCS, classes=tuple(classes)),

@@ -1,10 +1,12 @@
 "use strict";
-// Draws the two charts from the block of JSON, in the colours of the style sheet, against the axis the reader chose.
+// Draws the charts from the block of JSON, in the colours of the style sheet; those of a run's steps against the axis the
+// reader chose.
 (function () {
   const data = JSON.parse(document.getElementById("curves").textContent);
   const lossChart = document.getElementById("loss-chart");
   const scheduleChart = document.getElementById("schedule-chart");
-  if (!lossChart || !scheduleChart) return;
+  const learningCharts = document.querySelectorAll(".learning-chart");
+  if (!lossChart && !learningCharts.length) return;
 
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const settings = {
@@ -121,7 +123,7 @@
     const panels = [
       ["rate multiplier", steps.multiplier, "y", "%{y:.3f}", "rate"],
       ["rows in a step", steps.rows, "y2", "%{y:,d}", "rows"],
-      ["masked in a step", steps.masked, "y3", "%{y:,d}", "masked"],
+      ["predicted in a step", steps.masked, "y3", "%{y:,d}", "masked"],
     ];
     const traces = panels.map(([name, y, yaxis, hovertemplate, hue]) => ({
       name, x: steps[key], y, yaxis, hovertemplate, mode: "lines", showlegend: false, line: { color: colour(hue), width: 2 },
@@ -142,10 +144,35 @@
     Plotly.react(scheduleChart, traces, view, settings);
   }
 
+  // Medians with their intervals, and every seed beside them; a point without an interval stands alone.
+  function drawLearning(chart, curve) {
+    const away = (ends, sign) => ends.map((end, i) => (end === null || curve.median[i] === null ? 0 : sign * (end - curve.median[i])));
+    const traces = [
+      {
+        x: curve.seed_rows, y: curve.seed_values, mode: "markers", hoverinfo: "skip",
+        marker: { color: colour("train"), size: 6, opacity: 0.35 },
+      },
+      {
+        x: curve.rows, y: curve.median, mode: "lines+markers", hovertemplate: "%{y:.3f}<extra></extra>",
+        line: { color: colour("train"), width: 2 }, marker: { color: colour("train"), size: 8 },
+        error_y: {
+          type: "data", symmetric: false, array: away(curve.high, 1), arrayminus: away(curve.low, -1),
+          color: colour("train"), thickness: 1.5, width: 5,
+        },
+      },
+    ];
+    const x = { type: "log", title: { text: "training rows", standoff: 8 }, gridcolor: colour("grid"), linecolor: colour("rule"), zeroline: false, dtick: 1 };
+    const view = layout({ margin: { l: 56, r: 12, t: 8, b: 44 }, showlegend: false, xaxis: x, yaxis: axisY("score") });
+    Plotly.react(chart, traces, view, settings);
+  }
+
   function draw() {
     const key = chosen();
-    drawLoss(key);
-    drawSchedule(key);
+    if (lossChart && scheduleChart) {
+      drawLoss(key);
+      drawSchedule(key);
+    }
+    learningCharts.forEach((chart, i) => drawLearning(chart, data.learning[i]));
     document.documentElement.dataset.axis = key;
   }
 

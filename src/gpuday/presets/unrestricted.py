@@ -1,0 +1,24 @@
+"""The modern recipe with what no native class holds: normed queries and keys, the value residual, the input's skip."""
+
+from dataclasses import replace
+
+from gpuday.core.clock import Budget
+from gpuday.models.mixers.softmax import Softmax
+from gpuday.presets.modern import modern
+from gpuday.recipe import Recipe
+
+
+def unrestricted(size: str, budget: Budget) -> Recipe:
+    """`modern` without its restriction to what a native ModernBERT can express.
+
+    command:  gpuday run unrestricted --size nano --budget 10m --corpus TEXT
+    device:   two CPU cores with bf16 instructions; 10 minutes
+    expected: see docs/experiments.md, which says what the restriction costs
+
+    It is evaluated and fine-tuned from its run directory; no class of Transformers holds it.
+    """
+    recipe = modern(size, budget)
+    mixer = recipe.model.mixer
+    assert isinstance(mixer, Softmax)
+    freed = replace(recipe.model, mixer=replace(mixer, qk_norm="rms", value_residual=True), skip="x0")
+    return replace(recipe, preset="unrestricted", model=freed)

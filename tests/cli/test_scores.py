@@ -1,0 +1,61 @@
+"""The tables of scores that the screen shows."""
+
+from typing import Any
+
+import pytest
+
+from gpuday.cli.scores import mean_rows, show_scores, task_rows
+from gpuday.cli.screen import Screen
+from gpuday.evaluate.aggregates import TaskScore, aggregates
+
+
+def row(median: float, *, interval: dict[str, float] | None = None, **baseline: float) -> dict[str, Any]:
+    return {
+        "metric": "accuracy",
+        "n": 3,
+        "median": median,
+        "interval": interval,
+        "spread": 0.02,
+        "baseline": {"majority": 0.5, **baseline},
+        "protocol": "P1",
+    }
+
+
+TABLE = {"A": row(0.9, interval={"low": 0.88, "high": 0.91, "confidence": 0.75}), "B": row(0.3, bag_of_words=0.6)}
+SECTION: dict[str, Any] = {
+    "suite": "glue",
+    "protocol": "P1",
+    "tasks": TABLE,
+    "aggregates": aggregates({name: TaskScore(value=r["median"]) for name, r in TABLE.items()}),
+    "mean_of": {"tasks": ["A", "B"]},
+    "curves": {"A": [{"fraction": 0.5, "rows": 10, "n": 3, "median": 0.8, "interval": None, "values": []}]},
+    "left_out": {"C": "no folder"},
+}
+
+
+def test_a_task_stands_beside_what_it_is_to_be_held_against() -> None:
+    """All rows have the same columns; the untrained encoder has one where it was asked for."""
+    rows = task_rows(SECTION, {"A": {"median": 0.6}})
+    assert [r["untrained"] for r in rows] == [0.6, None]
+    assert [r["bag_of_words"] for r in rows] == [None, 0.6]
+    assert (rows[0]["low"], rows[0]["high"], rows[1]["low"]) == (0.88, 0.91, None)
+    assert (rows[0]["confidence"], rows[1]["confidence"]) == (0.75, None)
+    assert rows[0].keys() == rows[1].keys()
+    assert "untrained" not in task_rows(SECTION, {})[0]
+
+
+def test_a_mean_names_the_task_that_it_hangs_on_most() -> None:
+    """Without B the arithmetic mean rises by 0.3, as far as it falls without A."""
+    rows = {r["mean"]: r for r in mean_rows(SECTION)}
+    assert rows["arithmetic"]["value"] == pytest.approx(0.6)
+    assert abs(rows["arithmetic"]["changes_by"]) == pytest.approx(0.3)
+    assert (rows["harmonic"]["value"], rows["harmonic"]["without"]) == (pytest.approx(0.45), "B")
+    assert (rows["normalised"]["value"], rows["normalised"]["without"]) == (None, None)
+
+
+def test_everything_of_a_section_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tasks, means, curves, and what was left out."""
+    show_scores({"glue-P1": SECTION}, {}, Screen(as_json=True))
+    shown = capsys.readouterr().out
+    for part in ('"task": "A"', '"mean": "geometric"', '"fraction": 0.5', '"left_out"', "no folder"):
+        assert part in shown
