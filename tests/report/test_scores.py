@@ -82,12 +82,13 @@ def test_every_suite_and_protocol_has_a_table(new_run: Callable[..., Path]) -> N
 
 
 @pytest.mark.parametrize("path", sorted(RECORDS.glob("*/*/summary.json")), ids=lambda path: path.parent.name)
-def test_records_of_before_there_were_several_suites_are_read(path: Path) -> None:
-    """Every task of a flat section, and its protocol."""
-    old = json.loads(path.read_text()).get("scores") or {"tasks": {}}
+def test_every_record_is_read(path: Path) -> None:
+    """Every task and its protocol, of a summary of before there were several suites and of one since."""
+    kept = json.loads(path.read_text()).get("scores") or {}
+    sections = [old for old in ([kept] if "tasks" in kept else kept.values()) if old["tasks"]]
     found = scores.suites(load_run(path.parent))
-    assert [row.name for suite in found for row in suite.tasks] == list(old["tasks"])
-    assert all(suite.protocol.startswith(old["protocol"]) for suite in found)
+    assert [[row.name for row in suite.tasks] for suite in found] == [list(old["tasks"]) for old in sections]
+    assert all(suite.protocol.startswith(old["protocol"]) for suite, old in zip(found, sections, strict=True))
 
 
 def test_scores_of_tasks_that_are_done_stand_in_for_the_summary(new_run: Callable[..., Path]) -> None:
