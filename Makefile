@@ -44,9 +44,10 @@ $(READY): pyproject.toml
 demo: $(READY)  ## train an encoder for three minutes on the text this environment already holds
 	$(BIN)/gpuday run --budget 3m --out runs/demo
 
-# Two workers of one torch thread each keep two cores busy; more threads than cores make every test slower.
+# Two workers of one torch thread each keep two cores busy; more threads than cores make every test slower. A file stays
+# with one worker, since two would both make the runs that its tests share.
 test: $(READY)  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Chromium is installed only where that needs no question: as root, with apt. Otherwise these tests do not run.
 test-browser: $(READY)  ## run the tests that open the report in Chromium

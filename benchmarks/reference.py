@@ -30,6 +30,7 @@ from gpuday.evaluate.protocols import P1, Protocol
 from gpuday.evaluate.subject import Subject
 from gpuday.evaluate.tasks import Rows, TaskData, load, parse_tasks
 
+PROTOCOL = dataclasses.replace(P1, pooling="first")  # which the plain script reads, whatever the folder says
 SHOWN = 10  # steps of the printed table
 DEV_ROWS = 256  # that are scored after a comparison of losses
 
@@ -51,12 +52,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         subject = subject_of_folder(arguments.model, Path(scratch))
         for task in parse_tasks(",".join(arguments.tasks), arguments.task_data).tasks:
-            data, protocol = load(task, arguments.task_data), P1
+            data, protocol = load(task, arguments.task_data), PROTOCOL
             if arguments.whole:
                 sides = [both(arguments.model, subject, data, protocol, seed) for seed in range(arguments.seeds)]
                 figures = scores_beside(sides)
             else:
-                protocol = dataclasses.replace(P1, dropout=0.0)
+                protocol = dataclasses.replace(PROTOCOL, dropout=0.0)
                 data = shortened(data, protocol, arguments.steps)
                 ours, theirs = both(arguments.model, subject, data, protocol, 0)
                 print(table(side_by_side(ours.losses, theirs.losses)))

@@ -60,6 +60,29 @@ def test_two_runs_are_compared(call: Call, two: tuple[str, str]) -> None:
                                  "interval": None, "rows_interval": None, "n": 3, "values": pytest.approx([0.01, 0.03, 0.02])}  # fmt: skip
 
 
+def test_models_that_read_rows_unlike_are_named(call: Call, tmp_path: Path) -> None:
+    """Each its own pooling under one protocol compares, and is told; a row of before there was a choice is of position 0."""
+    old = write(tmp_path / "old", {"CoLA": row(TASKS["CoLA"]), "RTE": row([0.5, 0.6, 0.7])})
+    for pooling, wanted in (("mean", {"old": "first", "new": "mean"}), ("first", {}), (None, {})):
+        rows = {"CoLA": row(TASKS["CoLA"], pooling=pooling), "RTE": row([0.5, 0.6, 0.7], pooling=pooling)}
+        (line,) = call("compare", old, write(tmp_path / "new", rows)).events
+        assert line["poolings"] == wanted
+
+
+def test_scores_whose_files_are_gone_are_left_out(call: Call, tmp_path: Path) -> None:
+    """Where a folder holds other score files; one that holds none, as a record, is taken at its word."""
+    rows = {"CoLA": row(TASKS["CoLA"]), "RTE": row([0.5, 0.6, 0.7])}
+    rows = {task: {**values, "seeds": [0, 1, 2]} for task, values in rows.items()}
+    new, old = write(tmp_path / "new", rows, suite="glue"), write(tmp_path / "old", rows, suite="glue")
+    assert call("compare", old, new).events[0]["tasks"] == ["CoLA", "RTE"]
+    folder = tmp_path / "new" / "scores" / "glue" / "RTE"
+    folder.mkdir(parents=True)
+    for seed in range(3):
+        (folder / f"{seed}.json").touch()
+    (line,) = call("compare", old, new).events
+    assert (line["tasks"], line["left_out"]) == (["RTE"], {"CoLA": "its score files are gone: new"})
+
+
 def test_mnli_counts_twice_when_asked(call: Call, two: tuple[str, str]) -> None:
     """As the paper did: both dev sets."""
     (line,) = call("compare", *two, "--mnli", "twice").events
@@ -221,6 +244,7 @@ def test_people_see_tables_and_a_sentence(
     assert geometric["order changes without"] == "CoLA"
     assert [(r["model"], r["over"]) for r in better] == [("old", "new")]
     assert [r["difference"] for r in apart] == ["+0.090", "-0.050", "-0.050"]
+    assert all("(90%" in r["interval"] for r in apart)  # what three seeds beside three can hold
     assert "depends on the aggregate" in told["order"]["message"]
 
 

@@ -77,6 +77,13 @@ def test_scores_are_added_for_a_run_and_for_its_folder(
     (row,) = (e for e in called.events if e.get("task") == "CoLA" and "untrained" in e)
     assert (row["n"], row["untrained"]) == (2, summary["untrained"]["glue-P1"]["tasks"]["CoLA"]["median"])
 
+    called = call("evaluate", "runs/mine", *glue[:4], "--task-seeds", "1", "--pooling", "mean")
+    summary = read_json(run / "summary.json")
+    assert list(summary["scores"]) == [name, "glue-P1", "glue-P1-mean"]
+    poolings = [row["pooling"] for section in summary["scores"].values() for row in section["tasks"].values()]
+    assert poolings == ["first", "first", "mean"]
+    assert [e["pooling"] for e in called.events if e.get("task") == "CoLA" and "median" in e] == ["mean"]
+
     assert call("export", "runs/mine").code == 0
     called = call("evaluate", "runs/mine/model", *glue, "--out", "scores")
     assert (called.code, called.err) == (0, "")
@@ -111,6 +118,7 @@ def test_scores_are_added_for_a_run_and_for_its_folder(
         ({"keep": True}, UsageError, "--keep without a task"),
         ({"train_fraction": "0.5"}, UsageError, "--train-fraction without a task"),
         ({"untrained": True}, UsageError, "--untrained without a task"),
+        ({"pooling": "mean"}, UsageError, "--pooling without a task of whole rows"),
         ({"pll": "within_word_l2r"}, UsageError, "--pll without --pairs"),
     ],
 )

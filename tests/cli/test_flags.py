@@ -66,7 +66,8 @@ def test_every_flag_of_an_evaluation_reaches_its_field() -> None:
     """One's own task, shares of rows, probes and a submission; a switch takes no value."""
     arguments = parse(
         *("evaluate", "runs/x", "--task", "a.csv", "--text", "t", "--text-b", "u", "--label", "l", "--dev", "d.csv"),
-        *("--protocol", "P2", "--train-fraction", "1,0.5", "--untrained", "--keep", "--pairs", "blimp"),
+        *("--protocol", "P2", "--pooling", "mean", "--train-fraction", "1,0.5", "--untrained", "--keep"),
+        *("--pairs", "blimp"),
         *("--pll", "original", "--perplexity", "p.txt", "--submission", "s.zip", "--submission-fill", "--out", "o"),
     )
     assert arguments["tasks"] == ScoreFlags(
@@ -76,6 +77,7 @@ def test_every_flag_of_an_evaluation_reaches_its_field() -> None:
         label="l",
         dev=Path("d.csv"),
         protocol="P2",
+        pooling="mean",
         train_fraction="1,0.5",
         untrained=True,
         keep=True,

@@ -65,6 +65,30 @@ def test_the_columns_are_those_that_it_was_trained_on(call: Call, keep: Callable
     assert done.code == 2 and "has 2 texts a row, not 1" in done.err
 
 
+def test_ids_come_back_and_a_row_without_text_stops_no_other(
+    call: Call, keep: Callable[[Kind], Kept], tmp_path: Path
+) -> None:
+    """Its answer is empty, a notice names its line, and the exit code is 0; the others are answered as without it."""
+    keep("classification")
+    (tmp_path / "rows.csv").write_text("id,text_a\nx1,the zebra\nx2,\nx3,a mango\n")
+    (tmp_path / "whole.csv").write_text("idx,text_a\nx1,the zebra\nx3,a mango\n")
+    done = call("predict", "kept", "rows.csv", "--out", "out.jsonl")
+    assert (done.code, done.events[-1]["rows"], done.events[-1]["unanswered"]) == (0, 3, 1)
+    (notice,) = (event["message"] for event in done.events if event["event"] == "notice")
+    assert notice == "1 row has no text, and so no answer: line 3"
+    first, empty, third = read(tmp_path / "out.jsonl")
+    assert empty == {"number": 2, "id": "x2", "prediction": None}
+    assert call("predict", "kept", "whole.csv", "--out", "whole.jsonl").code == 0
+    assert [first, {**third, "number": 2}] == read(tmp_path / "whole.jsonl")
+    assert call("predict", "kept", "rows.csv", "--out", "out.csv").code == 0
+    with open(tmp_path / "out.csv", newline="") as file:
+        assert [(row["id"], bool(row["prediction"])) for row in csv.DictReader(file)] == [
+            ("x1", True),
+            ("x2", False),
+            ("x3", True),
+        ]
+
+
 def test_words_are_tagged(call: Call, keep: Callable[[Kind], Kept], tmp_path: Path) -> None:
     """A word a line, without tags."""
     kept = keep("tagging")
@@ -84,7 +108,8 @@ def test_words_are_tagged(call: Call, keep: Callable[[Kind], Kept], tmp_path: Pa
         (["nothing", "rows.txt", "--out", "out.csv"], 3, "nothing is not a folder"),
         (["encoder", "rows.txt", "--out", "out.csv"], 3, "is not a kept model"),
         (["kept", "none.csv", "--out", "out.csv"], 3, "none.csv is not there"),
-        (["kept", "rows.csv", "--out", "out.csv"], 2, "no column 'text_a'"),
+        (["kept", "rows.csv", "--out", "out.csv"], 2, "no column 'text_a'; it has review"),
+        (["kept", "empty.csv", "--out", "out.csv", "--text", "a"], 3, "none of the 2 rows has a text"),
         (["kept", "torn.csv", "--out", "out.csv", "--text", "a"], 3, "2 columns, the first line 1"),
     ],
 )
@@ -100,7 +125,18 @@ def test_what_cannot_be_answered_is_refused(
     (tmp_path / "rows.txt").write_text("one\n")
     (tmp_path / "rows.csv").write_text("review\none\n")
     (tmp_path / "torn.csv").write_text("a\n" + "one\n" * 5 + "one,two\n")
+    (tmp_path / "empty.csv").write_text('a\n""\n" "\n')
     (tmp_path / "out.csv").write_text("older")
     done = call("predict", *arguments)
     assert done.code == code and says in done.err and "fix:" in done.err
     assert (tmp_path / "out.csv").read_text() == "older" and not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_row_without_words_has_no_tags(call: Call, keep: Callable[[Kind], Kept], tmp_path: Path) -> None:
+    """The others are tagged."""
+    keep("tagging")
+    (tmp_path / "rows.jsonl").write_text('{"words": ["the", "fox"]}\n{"words": []}\n{"words": ["it"]}\n')
+    done = call("predict", "kept", "rows.jsonl", "--out", "out.jsonl")
+    assert done.code == 0 and "no answer: line 2" in done.out
+    first, empty, third = (row["prediction"] for row in read(tmp_path / "out.jsonl"))
+    assert (len(first), empty, len(third)) == (2, None, 1)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from gpuday.core.rundir import RunDir, read_json
 
 GROUP = {"accuracy": 0.5, "interval": {"low": 0.4, "high": 0.6}, "n": 10, "ties": 0}
 PERPLEXITY = {"file": "a.txt", "pseudo_perplexity": 9.0, "nats_per_token": 2.2, "word_bits_per_byte": None,
-              "model_hash": "m"}  # fmt: skip
+              "model_hash": "m", "interval": {"low": 8.0, "high": 10.0, "method": "percentile, documents", "n": 40}}  # fmt: skip
 
 
 @pytest.fixture
@@ -52,6 +52,20 @@ def test_probes_are_added_to_those_of_before(
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["pairs"] for row in rows if "pairs" in row] == ["agreement", "all"] * 2
     assert rows[-1]["event"] == "perplexity" and rows[-1]["pseudo_perplexity"] == 9.0
+    assert (rows[-1]["low"], rows[-1]["high"], rows[-1]["over"]) == (8.0, 10.0, "40 documents")
+
+
+def test_why_there_is_no_interval_is_told(
+    tmp_path: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In place of its ends."""
+    none = {**PERPLEXITY, "interval": None, "no_interval": "too few"}
+    monkeypatch.setattr(probes, "perplexity_section", lambda *_, **__: none)
+    subject, place = SimpleNamespace(model_hash="m"), RunDir(tmp_path)
+    place.update_summary(seed=3)
+    probes.probe(place, cast(Any, subject), TaskFlags(perplexity=Path("a.txt")), Screen(as_json=True))
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["no_interval"] == "too few" and "low" not in line
 
 
 def test_probes_of_other_weights_are_dropped(tmp_path: Path, asked: list[Any]) -> None:

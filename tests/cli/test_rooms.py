@@ -92,21 +92,21 @@ def test_the_axes_of_a_model_are_listed_with_their_values(call: Call) -> None:
     assert rows["position"]["presets"]["bert"] == "learned" and "modern" not in rows["position"]["presets"]
 
 
-def listed(monkeypatch: pytest.MonkeyPatch, *whats: str) -> list[tuple[str, list[dict[str, Any]]]]:
-    """(title, rows) of what a terminal shows."""
+def listed(monkeypatch: pytest.MonkeyPatch, *whats: str, all_: bool = False) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(title, rows) of what a terminal shows; with `all_` the knobs of all parts."""
     shown: list[tuple[str, list[dict[str, Any]]]] = []
     monkeypatch.setattr(Screen, "table", lambda self, title, rows: shown.append((title, rows)))
     with Screen(as_json=True) as screen:
         screen.as_json = False
         monkeypatch.setattr(rooms, "Screen", lambda **_: contextlib.nullcontext(screen))
         for what in whats:
-            rooms.list_command(what)
+            rooms.list_command(what, all_=all_ and what != "axes")
     return shown
 
 
 def test_what_is_listed_can_be_read_by_people(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a line for each knob, in the words of `--set`, below the line that chooses its part."""
-    (_, averages), (_, axes) = listed(monkeypatch, "average", "axes")
+    (_, averages), (_, axes) = listed(monkeypatch, "average", "axes", all_=True)
     lines = [row["--set"] for row in averages]
     at = lines.index("average=lawa")
     assert lines[at : at + 4] == ["average=lawa", "average.k=5", "average.every=0.002", "average.on_cpu=false"]
@@ -116,10 +116,41 @@ def test_what_is_listed_can_be_read_by_people(monkeypatch: pytest.MonkeyPatch) -
     assert "learned: bert, izsak" in by_line["model.position=rotary"]["presets"]
 
 
+def test_a_kind_is_a_line_for_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits a screen: how each is chosen, what it is and its paper; the knobs are asked for."""
+    ((title, rows),) = listed(monkeypatch, "optimizer")
+    assert [row["--set"] for row in rows] == [f"optimizer={name}" for name in parts.names(KINDS["optimizer"])]
+    assert title == "optimizer, at optimizer" and all(row.keys() == {"--set", "what"} for row in rows)
+
+
+def test_one_part_is_listed_with_its_knobs(call: Call) -> None:
+    """By its name behind its kind, or behind a place of the recipe; the same as among all."""
+    (muon,) = call("list", "optimizer", "muon").events
+    assert muon in call("list", "optimizer").events
+    (ramp,) = call("list", "mask_rate", "ramp").events
+    assert [knob["key"] for knob in ramp["knobs"]] and ramp["knobs"][0]["key"].startswith("mask_rate.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("optimizer", "moun"), "no optimizer is called 'moun'"),
+        (("presets", "bert"), "bert beside presets, which is no kind of part"),
+        (("parts", "muon"), "gpuday list optimizer muon"),
+        (("muon",), "gpuday list optimizer muon"),
+        (("sizes", "--all"), "--all beside sizes, which is no kind of part"),
+    ],
+)
+def test_a_part_that_is_not_there_is_refused(call: Call, arguments: tuple[str, ...], says: str) -> None:
+    """With the nearest that is, and exit code 2."""
+    called = call("list", *arguments)
+    assert called.code == 2 and says in called.err and "fix:" in called.err
+
+
 @pytest.mark.parametrize("what", ["optimizer", "objective", "mixer", "shape", "average", "mask_rate", "batch.ramp"])
 def test_every_line_that_is_listed_is_one_that_set_takes(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """The line of a part, then each of its own, on a preset; a lone refusal is of what it changes, not of the key."""
-    ((_, rows),) = listed(monkeypatch, what)
+    ((_, rows),) = listed(monkeypatch, what, all_=True)
     base, chosen = presets.find("modern")("nano", Budget.parse("10m")), ("", "")
     for row in rows:
         key, _, value = row["--set"].partition("=")
@@ -144,7 +175,7 @@ def test_the_name_of_a_place_lists_what_may_stand_there(call: Call, slot: str) -
 
 def test_knobs_of_parts_in_a_list_have_no_key_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Filters stand in a table each; the line that chooses one is the whole list."""
-    ((title, rows),) = listed(monkeypatch, "filter")
+    ((title, rows),) = listed(monkeypatch, "filter", all_=True)
     lines = [row["--set"] for row in rows]
     assert 'data.filters=[{part = "compressibility"}]' in lines and "cutoff=0.3" in [x[:10] for x in lines]
     assert title == "filter, at data.filters"
@@ -190,7 +221,12 @@ def test_the_rooms_one_by_one_make_what_run_makes(call: Call, tmp_path: Path) ->
     assert read_json(run / "summary.json")["heldout"]["word_bits_per_byte"] is None
     assert call("evaluate", "runs/mine", "--tasks", "none").code == 0
     assert read_json(run / "summary.json")["heldout"]["word_bits_per_byte"] > 0
-    assert call("export", "runs/mine").code == 0
+    reading = [{"event": "reading", "model": "runs/mine"}]  # what is known is no news, and no task is none
+    assert call("evaluate", "runs/mine", "--tasks", "none").events == reading
+    exported = call("export", "runs/mine")
+    assert exported.code == 0 and exported.events[-1]["folder"] == "runs/mine/model"
+    assert exported.events[-1]["python"] == 'transformers.AutoModelForMaskedLM.from_pretrained("runs/mine/model")'
+    assert 'from_pretrained("runs/mine/model")' in (run / "model" / "README.md").read_text()
     assert (run / "model" / "model.safetensors").exists()
     called = call("report", "runs/mine")
     assert called.code == 0 and called.events[-1]["event"] == "report"

@@ -44,6 +44,14 @@ def test_a_task_stands_beside_what_it_is_to_be_held_against() -> None:
     assert "untrained" not in task_rows(SECTION, {})[0]
 
 
+def test_a_pooling_is_shown_where_one_is_not_position_0() -> None:
+    """So that a column says nothing only where there is nothing to say."""
+    pooled = {"A": {**TABLE["A"], "pooling": "mean"}, "B": {**TABLE["B"], "pooling": None}}
+    assert [r["pooling"] for r in task_rows({**SECTION, "tasks": pooled}, {})] == ["mean", None]
+    usual = {name: {**row, "pooling": "first"} for name, row in TABLE.items()}
+    assert all("pooling" not in r for r in task_rows({**SECTION, "tasks": usual}, {}))
+
+
 def test_a_mean_names_the_task_that_it_hangs_on_most() -> None:
     """Without B the arithmetic mean rises by 0.3, as far as it falls without A."""
     rows = {r["mean"]: r for r in mean_rows(SECTION)}

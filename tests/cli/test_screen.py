@@ -174,6 +174,30 @@ def test_other_events_are_lines_of_figures() -> None:
     assert "tokens 1,234,567, used seconds 12.35, skipped 0, final False" in shown
 
 
+def test_a_look_at_held_out_text_is_a_line_where_it_is_news() -> None:
+    """Looks that say the same loss are one line; the end is told whatever it says, and what is measured after it stands
+    alone where the loss is known."""
+    with Terminal() as screen:
+        for step, nats in ((0, 6.25), (1, 6.25), (2, 6.0)):
+            screen.tell("validation", step=step, nats_per_token=nats, final=False)
+        screen.tell("validation", step=3, nats_per_token=6.0, final=True)
+        screen.tell("heldout", nats_per_token=6.0, word_bits_per_byte=2.5)
+        screen.tell("heldout", nats_per_token=6.0, word_bits_per_byte=None)
+    assert [" ".join(line.split()) for line in screen.text.getvalue().splitlines()] == [
+        "validation step 0, nats per token 6.25, final False",
+        "validation step 2, nats per token 6, final False",
+        "validation step 3, nats per token 6, final True",
+        "heldout word bits per byte 2.5",
+    ]
+
+
+def test_a_table_in_a_line_is_read_like_the_rest() -> None:
+    """Each figure behind its name."""
+    with Terminal() as screen:
+        screen.tell("plan", train_rows={"CoLA": 8551, "RTE": 2490}, seeds=5)
+    assert "train rows CoLA 8,551; RTE 2,490, seeds 5" in screen.text.getvalue()
+
+
 def test_text_from_a_file_is_neither_markup_nor_control() -> None:
     """Brackets are shown as they are, escapes are not sent."""
     with Terminal() as screen:

@@ -20,6 +20,14 @@ Call = Callable[..., Any]
         (["run", "--json=maybe"], "--json is 'maybe'\n  where: --json\n  fix:   give nothing, or true or false"),
         (["evaluate"], "evaluate needs RUN\n  where: gpuday evaluate\n  fix:   gpuday evaluate RUN, or --run RUN"),
         (
+            ["predict", "K", "new.csv"],
+            "predict needs --out OUT\n  where: gpuday predict\n  fix:   gpuday predict FOLDER FILE --out OUT",
+        ),
+        (
+            ["predict", "K", "--out", "a.csv"],
+            "predict needs FILE\n  where: gpuday predict\n  fix:   gpuday predict FOLDER FILE --out OUT",
+        ),
+        (
             ["run", "--documents", "lnie"],
             "--documents is 'lnie'\n  where: --documents\n  fix:   did you mean 'line'? (one of blank, line, file)",
         ),

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import warm
 from gpuday.core.journal import Start, Step, Validation, read, surviving
 from gpuday.core.rundir import RunDir, read_json
 
@@ -23,15 +24,24 @@ AVERAGE = '\n[average]\npart = "ema"\nhalf_life = 0.2\n'
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gpuday"]
 
 
-def start(place: Path, command: list[str], name: str, *more: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "GPUDAY_CACHE": str(place / "cache")}
-    return subprocess.Popen(
-        [*command, "tiny.toml", "--out", f"runs/{name}", *more],
-        cwd=place,
-        env={**environment, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def environment(place: Path) -> dict[str, str]:
+    own = {"PYTHONPATH": str(ROOT / "src"), "GPUDAY_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **own}
+
+
+def start(place: Path, name: str, *command: str) -> subprocess.Popen[bytes]:
+    """A command as two ranks."""
+    given = [*TORCHRUN, *command, "--out", f"runs/{name}"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(given, cwd=place, env=environment(place), stdout=pipe, stderr=pipe)
+
+
+def train_alone(place: Path, name: str) -> RunDir:
+    """`gpuday train` as one rank, in a fork in which torch is loaded, to its end."""
+    command = [sys.executable, "-m", "gpuday", "train", "tiny.toml", "--out", f"runs/{name}"]
+    done = warm.run(command, cwd=place, env=environment(place))
+    assert done.returncode == 0, done.stderr
+    return RunDir(place / "runs" / name)
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, list[str], str]:
@@ -56,15 +66,13 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_toml: Callable[..., str
 @pytest.fixture(scope="module")
 def alone(place: Path) -> RunDir:
     """The run of one rank."""
-    code, _, err = finish(start(place, [sys.executable, "-m", "gpuday", "train"], "alone"))
-    assert code == 0, err
-    return RunDir(place / "runs" / "alone")
+    return train_alone(place, "alone")
 
 
 @pytest.fixture(scope="module")
 def both(place: Path, alone: RunDir) -> tuple[RunDir, list[str]]:
     """The run of two, and what they printed."""
-    code, lines, err = finish(start(place, [*TORCHRUN, "run", "--tasks", "none"], "both"))
+    code, lines, err = finish(start(place, "both", "run", "tiny.toml", "--tasks", "none"))
     assert code == 0, err
     return RunDir(place / "runs" / "both"), lines
 
@@ -116,15 +124,14 @@ def await_step(run: RunDir) -> None:
 def test_a_run_of_two_ranks_that_was_stopped_goes_on_with_one(place: Path, alone: RunDir) -> None:
     """A signal to the launcher saves; the same command without it goes on with the next row, by the same clock."""
     run = RunDir(place / "runs" / "stopped")
-    process = start(place, [*TORCHRUN, "train"], "stopped")
+    process = start(place, "stopped", "train", "tiny.toml")
     await_step(run)
     process.send_signal(signal.SIGTERM)
     code, _, err = finish(process)
     assert code != 0, err
     assert 0 < steps(run)[-1].step < STEPS
     assert read_json(run.heartbeat)["stopped"] is True
-    code, _, err = finish(start(place, [sys.executable, "-m", "gpuday", "train"], "stopped"))
-    assert code == 0, err
+    train_alone(place, "stopped")
     assert [row.ranks for _, row in read(run.journal) if isinstance(row, Start)] == [2, 1]
     assert [row.step for _, row in read(run.journal) if isinstance(row, Step)] == list(range(1, STEPS + 1))
     assert [row.first_row for row in steps(run)] == [row.first_row for row in steps(alone)]
@@ -134,7 +141,7 @@ def test_a_run_of_two_ranks_that_was_stopped_goes_on_with_one(place: Path, alone
 def test_a_rank_that_dies_ends_the_others(place: Path) -> None:
     """kill -9 of one that does not lead: all are gone within seconds, not after the time limit of a collective."""
     run = RunDir(place / "runs" / "dead")
-    process = start(place, [*TORCHRUN, "train"], "dead", "--budget", "100000steps")
+    process = start(place, "dead", "train", "tiny.toml", "--budget", "100000steps")
     await_step(run)
     leader = int((run.root / ".lock").read_text().split()[1])
     ranks = psutil.Process(process.pid).children()

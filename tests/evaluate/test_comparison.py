@@ -1,5 +1,6 @@
 """Who is ahead: ranks, probability of improvement and orders, by hand and against scipy."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,7 +9,8 @@ from scipy import stats
 
 from gpuday.core.errors import UsageError
 from gpuday.evaluate.aggregates import TaskScore
-from gpuday.evaluate.comparison import compare, improvement, mean_rank
+from gpuday.evaluate.comparison import compare, improvement, mean_rank, most_confidence
+from gpuday.evaluate.intervals import bca
 
 STEADY = {"a": [0.5, 0.5, 0.5], "b": [0.5, 0.5, 0.5], "c": [0.5, 0.5, 0.5]}
 UNEVEN = {"a": [0.9, 0.9, 0.9], "b": [0.6, 0.6, 0.6], "c": [0.1, 0.1, 0.1]}
@@ -91,6 +93,33 @@ def test_differences_of_medians_stand_by_task():
     assert first["difference"] == pytest.approx(0.1)
     assert 0.0 < first["interval"]["low"] < 0.1 < first["interval"]["high"]
     assert second["interval"] is None
+
+
+def test_a_difference_holds_what_the_seeds_of_both_models_allow():
+    """Counted out: of the 20 ways in which three and three seeds of two like models lie to one another, one puts all of the
+    first above all of the second, and one below: their whole range then misses. From four and four on, 95%."""
+    six = [list(chosen) for chosen in itertools.combinations(range(6), 3)]
+    missed = [min(ours) > max(set(range(6)) - set(ours)) or max(ours) < min(set(range(6)) - set(ours)) for ours in six]
+    assert most_confidence([[0.1, 0.2, 0.3]], [[0.2, 0.3, 0.5]]) == pytest.approx(1 - sum(missed) / len(six)) == 0.9
+    (three,) = compare({"x": {"a": [0.7, 0.72, 0.71]}, "y": {"a": [0.6, 0.64, 0.62]}})["differences"]
+    assert three["interval"]["confidence"] == pytest.approx(0.9)
+    (four,) = compare({"x": {"a": [0.7, 0.72, 0.71, 0.73]}, "y": {"a": [0.6, 0.64, 0.62, 0.61]}})["differences"]
+    assert four["interval"]["confidence"] == 0.95
+
+
+def test_seeds_that_are_all_equal_say_nothing_of_a_spread():
+    """Three seeds beside a model that never moves are the interval of one median: 75%."""
+    (apart,) = compare({"x": {"a": [0.7, 0.72, 0.71]}, "y": {"a": [0.5, 0.5, 0.5]}})["differences"]
+    assert apart["interval"]["confidence"] == bca([0.7, 0.72, 0.71]).confidence == 0.75
+
+
+def test_an_improvement_in_one_task_holds_no_more_than_its_difference():
+    """Three seeds all above three give 1 to 1, which two like models do in one of ten cases; two tasks rarely both."""
+    ours, theirs = [[0.7, 0.72, 0.71]], [[0.6, 0.64, 0.62]]
+    _, one = improvement(ours, theirs)
+    _, two = improvement(ours * 2, theirs * 2)
+    assert one is not None and (one.low, one.high, one.confidence) == pytest.approx((1.0, 1.0, 0.9))
+    assert two is not None and two.confidence == 0.95
 
 
 def test_tasks_of_one_model_alone_are_left_out_with_the_reason():

@@ -57,6 +57,15 @@ def test_two_fine_tunings_of_one_seed_are_equal(subject: Subject, toy_data: Task
     assert finetune(subject, toy_data, QUICK, 4).outcome.train_loss != first.outcome.train_loss
 
 
+def test_a_pooling_is_the_subject_s_unless_it_is_asked_for(subject: Subject, toy_data: TaskData) -> None:
+    """A run's own is position 0, to the bit; the mean gives another model, whoever says so."""
+    short, other = replace(QUICK, epochs=1), replace(subject, pooling="mean")
+    own, mean = (facts(finetune(each, toy_data, short)) for each in (subject, other))
+    assert own != mean
+    assert facts(finetune(other, toy_data, replace(short, pooling="first"))) == own
+    assert facts(finetune(subject, toy_data, replace(short, pooling="mean"))) == mean
+
+
 def test_eight_tasks_in_a_row_get_what_each_gets_alone(subject: Subject) -> None:
     """Losses, answers and weights are those of a fine-tuning that ran first, whatever ran before it: to the bit, in either
     order, for every kind of task and two seeds."""

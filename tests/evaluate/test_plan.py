@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gpuday.core.errors import DataError, UsageError
-from gpuday.evaluate.plan import fractions_of, make_plan, protocol_of, settings_of, uncapped
+from gpuday.evaluate.plan import fractions_of, make_plan, pooled, protocol_of, settings_of, uncapped, unpooled
 from gpuday.evaluate.protocols import P1, P2, PROTOCOLS
 from gpuday.evaluate.tasks import TaskData
+from toy_tasks import TASKS
 
 
 @pytest.fixture
@@ -50,6 +51,34 @@ def test_a_cap_that_does_not_bite_is_not_in_the_name(folder: Path) -> None:
     assert (plan.used(plan.data[0]).name, plan.seeds) == ("P1", 3)
     capped = make_plan(tasks="cola", task_data=folder, train_rows=16, seeds=2)
     assert (capped.used(capped.data[0]).name, capped.seeds) == ("P1-rows-16", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "wanted"),
+    [
+        ("P1", None, "P1-mean"),
+        ("P1-small-short", None, "P1-small-mean-short"),
+        ("P1", 500, "P1-mean-rows-500"),
+        ("P2", None, "P2-mean"),
+    ],
+)
+def test_a_pooling_that_is_asked_for_is_in_the_name(name: str, rows: int | None, wanted: str) -> None:
+    """Before a cap, so that both can be taken off again; its scores never lie among those of every model's own."""
+    plain = protocol_of(name, rows)
+    found = pooled(plain, "mean")
+    assert (found.name, found.pooling, found.rows) == (wanted, "mean", plain.rows)
+    assert unpooled(found) == plain == pooled(plain, None) == unpooled(plain)
+    assert unpooled(uncapped(found)) == uncapped(plain)
+
+
+def test_a_task_that_reads_every_token_has_no_pooling(folder: Path) -> None:
+    """It is scored under the protocol itself, and shares its files; a task of rows goes by the name with the pooling."""
+    tags, _ = TASKS["tagging"]
+    plan = make_plan(tasks="cola", task_data=folder, train_rows=16, pooling="mean")
+    (rows,) = plan.data
+    names = [plan.used(data).name for data in (rows, replace(rows, task=tags))]
+    assert names == ["P1-mean-rows-16", "P1-rows-16"]
+    assert [plan.used(data).pooling for data in (rows, replace(rows, task=tags))] == ["mean", None]
 
 
 def test_shares_are_nested_and_do_not_depend_on_the_order_asked(toy_data: TaskData) -> None:

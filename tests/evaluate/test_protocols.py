@@ -7,7 +7,7 @@ from gpuday.evaluate.protocols import P1, P2, PROTOCOLS, Protocol
 PUBLISHED = {
     "epochs": 5, "batch": 16, "lr": 4e-5, "beta1": 0.9, "beta2": 0.98, "eps": 1e-6, "weight_decay": 0.0, "warmup": 0.1,
     "schedule": "cosine", "dropout": 0.1, "max_tokens": 128, "head": "paper", "rows": None, "decay_by_share": False,
-    "sweep": None,
+    "sweep": None, "pooling": None,
 }  # fmt: skip
 
 

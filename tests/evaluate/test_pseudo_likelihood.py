@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from gpuday.core.errors import DataError, UsageError
 from gpuday.evaluate import pseudo_likelihood
+from gpuday.evaluate import subject as subjects
 from gpuday.evaluate.pseudo_likelihood import TokenRows, log_likelihoods, pick_predictor, read_sentences, token_log_p
 from gpuday.evaluate.subject import Predictor, Subject, subject_of_run
 from gpuday.train.trained import Trained
@@ -97,13 +99,93 @@ def test_logits_of_a_pass_are_bounded(subject: Subject, monkeypatch: pytest.Monk
     whole = log_likelihoods(subject, predictor, rows, "original")
 
     class Counting(Predictor):
-        def logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-            sizes.append(len(positions))
-            return predictor.logits(ids, mask, positions)
+        def logits_at(self, ids: Tensor, places: Tensor) -> Tensor:
+            sizes.append(len(places))
+            return predictor.logits_at(ids, places)
 
     monkeypatch.setattr(pseudo_likelihood, "LOGITS", 2 * subject.reader.tokenizer.get_vocab_size())
     parts = log_likelihoods(subject, Counting(), rows, "original")
     assert parts == pytest.approx(whole, abs=1e-3) and max(sizes) == 2
+
+
+def test_only_very_many_tokens_are_worth_compiling(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their number in all passes, for any length; and what was compiled is what answers then."""
+    predictor, rows = subject.predictor(), read_sentences(subject, SENTENCES)
+    assert predictor is not None
+    eager = log_likelihoods(subject, predictor, rows, "original")
+    lengths = np.diff(rows.starts)
+    tokens = int(lengths[rows.row_of[rows.text]].sum())
+    compiled: list[bool] = []
+    answered: list[int] = []
+
+    def compile_model(call: Any, *, dynamic: bool) -> Any:
+        compiled.append(dynamic)
+
+        def counted(ids: Tensor, places: Tensor) -> Tensor:
+            answered.append(len(ids))
+            found: Tensor = call(ids, places)
+            return found
+
+        return counted
+
+    monkeypatch.setattr(torch, "compile", compile_model)
+    monkeypatch.setattr(subjects, "start_compiler", lambda _: "")
+    monkeypatch.setattr(pseudo_likelihood, "COMPILED_FROM", tokens + 1)
+    log_likelihoods(subject, predictor, rows, "original")
+    assert compiled == []
+    monkeypatch.setattr(pseudo_likelihood, "COMPILED_FROM", tokens)
+    found = log_likelihoods(subject, predictor, rows, "original")
+    assert compiled == [True] and sum(answered) == len(rows.text)
+    assert found == pytest.approx(eager, abs=1e-5)
+
+
+@pytest.mark.parametrize("fault", ["no C++ compiler", ""])
+def test_what_cannot_be_compiled_is_answered_eager(
+    fault: str, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no kernel can be built at all, or none for one length amid the others: nothing ends, and one notice says why."""
+    predictor, rows = subject.predictor(), read_sentences(subject, SENTENCES)
+    assert predictor is not None
+    eager = log_likelihoods(subject, predictor, rows, "original")
+    shapes, told = [], list[str]()
+
+    def compile_model(call: Any, *, dynamic: bool) -> Any:
+        def failing(ids: Tensor, places: Tensor) -> Tensor:
+            shapes.append(ids.shape)
+            if len(shapes) > 1:
+                raise RuntimeError("no kernel for this length\nand a long trace")
+            found: Tensor = call(ids, places)
+            return found
+
+        return failing
+
+    def tell(event: str, /, **values: Any) -> None:
+        if event == "notice":
+            told.append(values["message"])
+
+    monkeypatch.setattr(torch, "compile", compile_model)
+    monkeypatch.setattr(subjects, "start_compiler", lambda _: fault)
+    monkeypatch.setattr(pseudo_likelihood, "COMPILED_FROM", 1)
+    found = log_likelihoods(subject, predictor, rows, "original", progress=tell)
+    assert found == pytest.approx(eager, abs=1e-5)
+    assert len(shapes) == (0 if fault else 2)
+    assert told == [f"masked tokens are predicted eager, which is slower: {fault or 'no kernel for this length'}"]
+
+
+def test_memory_that_is_used_up_is_no_fault_of_the_compiler(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said as such, and not tried again eager."""
+
+    def compile_model(call: Any, *, dynamic: bool) -> Any:
+        def failing(ids: Tensor, places: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("no memory")
+
+        return failing
+
+    monkeypatch.setattr(torch, "compile", compile_model)
+    monkeypatch.setattr(subjects, "start_compiler", lambda _: "")
+    monkeypatch.setattr(pseudo_likelihood, "COMPILED_FROM", 1)
+    with pytest.raises(torch.OutOfMemoryError):
+        log_likelihoods(subject, pick_predictor(subject)[0], read_sentences(subject, ["mango"]), "original")
 
 
 def test_rows_are_framed_as_documents_were_in_training(trained: Trained) -> None:

@@ -57,6 +57,46 @@ def test_every_score_has_its_file_with_its_evidence(trained: Trained, folder: Pa
     assert values["hyperparameters"]["lr"] == 4e-5
 
 
+def test_what_will_be_done_is_said_before_it_is(
+    trained: Trained, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks with their rows, protocol, seeds, how many fine-tunings there will be and how many are on file; and how many
+    scores another version of this package wrote, which are made anew."""
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    def announced(seeds: int) -> dict[str, Any]:
+        told.clear()
+        plan = make_plan(tasks="cola,rte", protocol=QUICK, task_data=folder, seeds=seeds)
+        evaluate_tasks(subject_of_run(trained), plan, progress=lambda event, /, **values: told.append((event, values)))
+        assert told[0][0] == "plan"
+        return told[0][1]
+
+    asked = {"subject": "run", "train_rows": {"CoLA": 40, "RTE": 40}, "protocol": "P1"}
+    assert announced(1) == {**asked, "seeds": 1, "finetunings": 2, "on_file": 0}
+    old = trained.run.scores / "glue" / "RTE" / "0.json"
+    values = json.loads(old.read_text())
+    old.write_text(json.dumps({key: value for key, value in values.items() if key != "longest_row"}))
+    assert announced(2) == {**asked, "seeds": 2, "finetunings": 3, "on_file": 1}
+    assert [v["message"] for event, v in told if event == "notice"] == ["1 score of an older format is made anew"]
+    assert sum(event == "score" and not v["reused"] for event, v in told) == 3
+    assert announced(2)["on_file"] == 4 and "notice" not in [event for event, _ in told]
+
+
+def test_answers_that_are_not_on_file_are_announced(trained: Trained, folder: Path) -> None:
+    """Scores are there, and rows without labels are still to be answered: the fine-tuning of the median is made again."""
+    for part, rows in (("train", 40), ("dev", 20), ("test", 5)):
+        lines = [{"text_a": f"fox {i}", "idx": i} | ({} if part == "test" else {"label": i % 2}) for i in range(rows)]
+        (folder / "CoLA" / f"{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told: list[tuple[str, dict[str, Any]]] = []
+    plans = [
+        make_plan(tasks="cola", protocol=QUICK, task_data=folder, seeds=1, test=test) for test in (False, True, True)
+    ]
+    for plan in plans:
+        evaluate_tasks(subject_of_run(trained), plan, progress=lambda event, /, **values: told.append((event, values)))
+    counts = [(values["finetunings"], values["on_file"]) for event, values in told if event == "plan"]
+    assert counts == [(1, 0), (1, 1), (0, 1)]
+
+
 def test_the_section_has_medians_and_a_mean_without_wnli(trained: Trained, folder: Path) -> None:
     """The mean is the arithmetic one of CoLA and RTE; what is missing is named."""
     (section,) = run(trained, folder, seeds=3)[0].values()

@@ -12,6 +12,7 @@ from gpuday.evaluate.scorefile import (
     IDENTITY,
     Score,
     hyperparameters,
+    is_older,
     read_score,
     suite_folder,
     surroundings,
@@ -48,6 +49,7 @@ SCORE = Score(
     data_hash="a",
     model_hash="b",
     start=None,
+    pooling="first",
     subject="mine",
     subject_kind="run",
     recipe_fingerprint=None,
@@ -115,10 +117,10 @@ def test_protocols_and_shares_have_folders_of_their_own() -> None:
 
 
 def test_hyperparameters_tell_all_protocols_apart_that_differ() -> None:
-    """But the name, the cap on rows and the number of seeds, which are no hyperparameters."""
+    """But the name, the cap on rows, the number of seeds and the pooling, which stand beside."""
     found = [json.dumps(hyperparameters(p)) for p in PROTOCOLS.values() if p.rows is None]
     assert len(set(found)) == len(found)
-    assert hyperparameters(replace(P1, name="x", rows=5, seeds=1)) == hyperparameters(P1)
+    assert hyperparameters(replace(P1, name="x", rows=5, seeds=1, pooling="mean")) == hyperparameters(P1)
     assert json.loads(json.dumps(hyperparameters(P2))) == hyperparameters(P2)
 
 
@@ -126,3 +128,19 @@ def test_the_surroundings_name_the_libraries_and_no_command() -> None:
     """What a score was computed with; what was typed stands in the run's own record."""
     found = surroundings("cpu")
     assert found["device"] == "cpu" and found["libraries"]["torch"] and "command" not in found
+
+
+def test_a_score_of_another_version_is_known_as_such(tmp_path: Path) -> None:
+    """With fewer fields, or more; one of today's, a torn file and none are not."""
+    path, values = tmp_path / "0.json", asdict(SCORE)
+    assert not is_older(path)
+    for known, content in (
+        (True, {key: value for key, value in values.items() if key != "start"}),
+        (True, {**values, "later": 1}),
+        (False, values),
+        (False, [1]),
+    ):
+        path.write_text(json.dumps(content))
+        assert is_older(path) == known
+    path.write_text("{torn")
+    assert not is_older(path)

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gpuday.evaluate.protocols import P1
 from gpuday.evaluate.scorefile import Score, hyperparameters
-from gpuday.evaluate.sections import Scored, added, median_of, sections, task_row
+from gpuday.evaluate.sections import Scored, added, backed, median_of, sections, task_row
 from gpuday.evaluate.tasks import Task
 from gpuday.evaluate.tasks.glue import GLUE
 
@@ -47,6 +48,7 @@ def score(task: Task, value: float, seed: int = 0, **other: object) -> Score:
         data_hash="d",
         model_hash="m",
         start=None,
+        pooling="first",
         subject="mine",
         subject_kind="run",
         recipe_fingerprint=None,
@@ -108,6 +110,26 @@ def test_a_later_evaluation_adds_its_tasks() -> None:
     section = both["glue-P1"]
     assert {name: row["median"] for name, row in section["tasks"].items()} == {"RTE": 0.5, "CoLA": 0.3, "SST-2": 0.7}
     assert section["mean"] == pytest.approx(0.5) and section["seeds"] == [0, 1] and section["left_out"] == {}
+
+
+def test_tasks_whose_files_are_gone_are_forgotten(tmp_path: Path) -> None:
+    """Of one or of all seeds: the means are taken anew without them, and an empty section goes; what does not say of which
+    weights it is stays."""
+    own = Task(name="stars", suite="own", classes=("1", "2"), in_mean=False)
+    told = [scored(TASKS["RTE"], 0.5, 0.6), scored(TASKS["CoLA"], 0.1), scored(own, 0.9)]
+    first = {**sections(told, {}), "glue-P2": {"protocol": "P2", "tasks": {"CoLA": {"median": 0.2}}}}
+    for name in ("RTE/0", "RTE/1", "CoLA/0"):
+        path = tmp_path / "glue" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    kept, gone = backed(first, tmp_path)
+    assert gone == ["own-P1/stars"] and kept == {name: first[name] for name in ("glue-P1", "glue-P2")}
+    (tmp_path / "glue" / "RTE" / "1.json").unlink()
+    kept, gone = backed(first, tmp_path)
+    assert gone == ["glue-P1/RTE", "own-P1/stars"] and list(kept["glue-P1"]["tasks"]) == ["CoLA"]
+    assert kept["glue-P1"]["mean"] == kept["glue-P1"]["aggregates"]["arithmetic"]["value"] == pytest.approx(0.1)
+    assert backed(None, tmp_path) == (None, [])
+    assert backed(first, tmp_path / "elsewhere") == (first, [])  # moved away: no file, no word against it
 
 
 def test_scores_of_other_weights_are_not_mixed_in() -> None:

@@ -51,6 +51,9 @@ def test_the_predictor_is_the_run_s_and_computes_in_the_dtype_asked(trained: Tra
     with torch.inference_mode():
         expected = trained.model(ids, positions, mask)
     assert torch.equal(predictor.logits(ids, mask, positions), expected)
+    places, whole = torch.tensor([1, 0]), torch.ones_like(mask)
+    at = predictor.logits(ids, whole, places + torch.tensor([0, ids.shape[1]]))
+    torch.testing.assert_close(predictor.logits_at(ids, places), at, atol=1e-5, rtol=1e-5)
     assert not torch.equal(low.logits(ids, mask, positions), expected)
     assert low.logits(ids, mask, positions).dtype == torch.float32
     assert low.logits(ids, mask, positions) == pytest.approx(expected, abs=0.1)

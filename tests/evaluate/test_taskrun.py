@@ -96,6 +96,30 @@ def test_a_companion_has_a_score_of_its_own_from_the_same_model(
     assert len(made) == 2
 
 
+def test_a_score_belongs_to_one_pooling(subject: Subject, folder: Path, made: list[Any]) -> None:
+    """The file says what was read, and one of another pooling is made anew under the same name, not taken for it."""
+    plan = make_plan(tasks="rte", task_data=folder, protocol=QUICK, seeds=1)
+    first = score_of(evaluate_tasks(subject, plan), "RTE")
+    other = replace(subject, pooling="mean")
+    mean = score_of(evaluate_tasks(other, plan), "RTE")
+    assert (first.pooling, mean.pooling, len(made)) == ("first", "mean", 2)
+    assert first.train_loss != mean.train_loss
+    assert score_of(evaluate_tasks(other, plan), "RTE") == mean and len(made) == 2
+    asked = make_plan(tasks="rte", task_data=folder, protocol=QUICK, seeds=1, pooling="mean")
+    assert score_of(evaluate_tasks(subject, asked), "RTE").train_loss == mean.train_loss
+    assert json.loads(file_of(subject, "glue-P1-mean", "RTE").read_text())["pooling"] == "mean"
+
+
+def test_a_pooling_that_is_not_here_is_told_before_the_first_task(
+    subject: Subject, folder: Path, made: list[Any]
+) -> None:
+    """Nothing is trained."""
+    odd = replace(subject, pooling=None, no_pooling="it says max")
+    with pytest.raises(UsageError, match="it says max"):
+        evaluate_tasks(odd, make_plan(tasks="mnli,rte", task_data=folder, protocol=QUICK, seeds=1))
+    assert made == []
+
+
 def test_a_task_starts_from_the_encoder_of_its_parent(subject: Subject, folder: Path, made: list[Any]) -> None:
     """P2: MNLI comes first, though it was not named, and RTE's score says where it started; the encoder outlives a stop."""
     plan = make_plan(tasks="rte", task_data=folder, protocol=QUICK_P2, seeds=1)

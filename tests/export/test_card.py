@@ -10,7 +10,13 @@ from gpuday.objectives.hybrid import Hybrid
 from gpuday.objectives.rtd import Rtd
 from gpuday.recipe import Recipe
 
-EXPORT = {"kind": "modernbert", "parity_max_abs": 1.38e-5, "max_length": 128, "transformers": "5.23.0"}
+EXPORT = {
+    "kind": "modernbert",
+    "parity_max_abs": 1.38e-5,
+    "max_length": 128,
+    "transformers": "5.23.0",
+    "folder": "/home/somebody/secret/runs/plain/model",
+}
 SUMMARY = {
     "model": {"parameters": 5_243_904, "vocabulary": 8192},
     "train": {"tokens": 6_100_000, "steps": 1234},
@@ -66,6 +72,18 @@ def test_what_is_not_known_is_not_told(recipe):
     facts = card.partition("<details>")[0]
     assert "Tokens seen" not in facts and "Scores" not in facts and "None" not in facts
     assert not re.search(r"\| +\|\n(?!\|---)", facts.replace("| | |", ""))
+
+
+def test_the_lines_of_the_card_load_this_folder(recipe):
+    """As it was named; of an absolute path the last two parts; as a string of Python whatever it is called."""
+    for folder, shown in (
+        ("runs/demo/model", "runs/demo/model"),
+        ("/home/a/runs/demo/model", "demo/model"),
+        ('a"\n```', 'a\\"\\n```'),
+    ):
+        card = write_card(name="run", recipe=recipe, summary={}, export={**EXPORT, "folder": folder})
+        assert f'model = AutoModelForMaskedLM.from_pretrained("{shown}")\n' in card
+        assert f'tokenizer = AutoTokenizer.from_pretrained("{shown}")\n' in card
 
 
 def test_the_card_keeps_folders_to_itself(recipe):
@@ -143,5 +161,5 @@ def test_an_encoder_alone_is_not_offered_as_a_model_of_masked_tokens(recipe):
         "by the objective `rtd` with gpuday" in card
         and r"The folder holds the encoder alone: it has \*no\* head." in card
     )
-    assert 'model = AutoModel.from_pretrained("PATH")' in card and "ForMaskedLM" not in card
+    assert 'model = AutoModel.from_pretrained("plain/model")' in card and "ForMaskedLM" not in card
     assert "largest difference of a hidden state" in card and "Every use needs fine-tuning" in card

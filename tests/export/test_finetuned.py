@@ -76,6 +76,39 @@ def test_a_kept_model_is_one_that_transformers_loads(preset, kind, make_trained,
     check_repeated(kept)
 
 
+@pytest.mark.parametrize("kind", ["classification", "choice"])
+def test_a_model_of_the_mean_is_one_that_transformers_loads(kind, modern, make_trained, tmp_path):
+    """ModernBERT's classes pool so too: its config says it, and its logits over padded rows are ours."""
+    subject = subject_of_run(make_trained(modern))
+    kept = keep_one(tmp_path / "kept", subject, kind, pooling="mean")
+    assert kept.section["format"] == "transformers" and kept.section["parity_max_abs"] <= 1e-5
+    with quiet():
+        model = getattr(transformers, auto(kind)).from_pretrained(kept.folder).eval()
+    assert model.config.classifier_pooling == "mean"
+    rows = encode(subject, kept.data.task, kept.data.dev, LENGTH).encoded
+    ids, mask, _ = rows.batch(torch.arange(len(rows)), LENGTH)
+    assert not mask.all()
+    with torch.inference_mode():
+        ours, theirs = kept.tuned.model(ids, mask), NativeAnswer(model, kind)(ids, mask)
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=0)
+    check_repeated(kept)
+
+
+def test_a_bert_of_the_mean_is_kept_in_our_own_format(tmp_path):
+    """BERT's classes read position 0: the card says so, and of a user's own task, whose head follows, which flag makes a model
+    that they hold."""
+    subject = subject_of_folder(write_model(tmp_path / "encoder", "bert"), tmp_path / "scores")
+    assert (head_for(subject), head_for(subject, "first"), head_for(subject, "mean")) == ("bert", "bert", "paper")
+    pooled = replace(subject, pooling="mean")
+    glue = keep_one(tmp_path / "glue", pooled, "regression")
+    assert "read position 0" in glue.section["reason"] and "--pooling" not in glue.section["reason"]
+    kept = keep_one(tmp_path / "kept", pooled, "regression", suite="own")
+    assert kept.section["format"] == "gpuday" and "--pooling first" in kept.section["reason"]
+    assert kept.section["reason"] in (kept.folder / "README.md").read_text()
+    assert "| The head reads | the mean of a row's tokens |" in (kept.folder / "README.md").read_text()
+    check_repeated(kept)
+
+
 @pytest.mark.parametrize("kind", ["choice", "span"])
 def test_what_no_class_holds_is_kept_in_our_own_format(kind, crammed, make_trained, tmp_path):
     """It loads, predicts the same, and says why it is no Hugging Face folder."""

@@ -32,6 +32,23 @@ def test_the_card_names_task_protocol_score_and_how_to_load_it(kept):
     assert '"lr": 0.001' in text and "protocol `P1`" in text
 
 
+def test_the_lines_of_the_card_use_this_folder(kept):
+    """As it was named; of an absolute path what begins with the run's folder, since folders tell of their owner."""
+    said = {
+        "runs/demo/finetuned/own/a b/0": "runs/demo/finetuned/own/a b/0",
+        "/home/x/demo/finetuned/own/a b/0": "demo/finetuned/own/a b/0",
+    }
+    for folder, shown in said.items():
+        section = {**kept.section, "folder": folder}
+        text = write_finetuned_card(
+            read_kept(kept.folder), score=kept.score, data=kept.data, interval=None, section=section
+        )
+        assert (
+            f'.from_pretrained("{shown}")' in text and f"gpuday predict '{shown}' new.csv --out answers.jsonl" in text
+        )
+        assert "FOLDER" not in text and "/home" not in text
+
+
 def test_a_hostile_name_stays_text(kept):
     """Classes and tasks come from a user's file: no markdown, HTML or YAML of theirs acts."""
     described = replace(read_kept(kept.folder), task="<script>x</script>\n---\n# big", classes=("[a](http://b)", "`c`"))

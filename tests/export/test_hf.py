@@ -10,6 +10,8 @@ from gpuday.core.config import to_dict
 from gpuday.core.errors import UsageError
 from gpuday.core.rundir import write_json
 from gpuday.evaluate.model_folder import quiet
+from gpuday.evaluate.pooling import pooling_of_folder
+from gpuday.evaluate.subject import subject_of_run
 from gpuday.export import hf
 from gpuday.export.native import Renaming
 from gpuday.export.parity import ParityError
@@ -42,6 +44,16 @@ def test_a_run_becomes_a_folder_that_transformers_loads(preset, make_trained, re
         theirs = model(**batch).logits[mask]
         ours = trained.model(batch["input_ids"], mask=mask).view(*mask.shape, -1)[mask]
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("preset", ["modern", "bert"])
+def test_a_head_on_the_folder_reads_what_ours_do(preset, make_trained, request):
+    """Position 0: whoever fine-tunes the folder elsewhere gets the pooling that the run's scores are of."""
+    trained = make_trained(request.getfixturevalue(preset))
+    hf.export(trained)
+    config = transformers.AutoConfig.from_pretrained(trained.run.model)
+    assert pooling_of_folder(trained.run.model, config) == (subject_of_run(trained).pooling, "")
+    assert getattr(config, "classifier_pooling", "cls") == "cls"
 
 
 def test_the_folder_fine_tunes(modern, make_trained):

@@ -20,6 +20,15 @@ def test_it_is_read_as_it_was_written(tmp_path):
     assert (KEPT.as_task().name, KEPT.as_task().outputs) == ("mood", 2)
 
 
+def test_one_of_before_there_was_a_choice_reads_position_0(tmp_path):
+    """Every model was kept so."""
+    write_kept(KEPT, tmp_path)
+    values = json.loads((tmp_path / NAME).read_text())
+    assert values.pop("pooling") == "first"
+    (tmp_path / NAME).write_text(json.dumps(values))
+    assert read_kept(tmp_path) == KEPT
+
+
 def test_a_folder_without_it_is_no_kept_model(tmp_path):
     """The fix says where kept models are."""
     with pytest.raises(DataError, match="not a kept model") as error:
@@ -32,6 +41,7 @@ def test_a_folder_without_it_is_no_kept_model(tmp_path):
     [
         {"length": 1 << 40}, {"length": "32"}, {"length": 0}, {"classes": []}, {"kind": "poem"}, {"code": "import os"},
         {"columns": {"text_a": 3}}, {"head": "../head"}, {"kind": "choice", "options": 0}, {"width": -1}, {"head": "paper"},
+        {"pooling": "max"}, {"pooling": "mean"},
     ],
 )  # fmt: skip
 def test_a_foreign_file_is_refused(change, tmp_path):

@@ -80,6 +80,8 @@ def test_a_damaged_native_folder_is_refused(native):
         lambda: edit(config, num_attention_heads="eight"),
         lambda: edit(config, architectures=["BertForMaskedLM"]),
         lambda: edit(config, max_position_embeddings=4),
+        lambda: edit(config, classifier_pooling="mean"),
+        lambda: edit(task, pooling="mean"),
         lambda: config.write_text("[]"),
         lambda: edit(task, head="paper"),
         lambda: edit(task, classes=["one", "two", "three"]),

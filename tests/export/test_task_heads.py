@@ -25,7 +25,8 @@ class Body(nn.Module):
 )
 def test_the_head_is_the_one_of_the_class(model_type, eps, head):
     """Where no class computes what we do, the head is the paper's."""
-    assert fitting_head(model_type, eps) == head
+    assert fitting_head(model_type, eps) == fitting_head(model_type, eps, "first") == head
+    assert fitting_head(model_type, eps, "mean") == ("paper" if head == "bert" else head)  # BERT's class has no mean
 
 
 def test_a_class_is_named_by_architecture_and_kind():
@@ -42,6 +43,7 @@ def test_settings_name_the_classes_both_ways():
     assert found["id2label"] == {"0": "bad", "1": "good"} and found["label2id"] == {"bad": 0, "good": 1}
     assert found["problem_type"] == "single_label_classification" and found["classifier_dropout"] == 0.25
     assert (found["classifier_pooling"], found["classifier_bias"]) == ("cls", False)
+    assert settings(task, "modernbert", dropout=0.25, pooling="mean") == {**found, "classifier_pooling": "mean"}
     assert "id2label" not in settings(Task(name="a", suite="own", kind="choice", options=2), "bert", dropout=0.0)
 
 

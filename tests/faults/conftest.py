@@ -1,5 +1,6 @@
 """The tiny training of tests/train, for tests that do something to it."""
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Any
 import pytest
 
 from gpuday.core.errors import Interrupted
+from gpuday.core.rundir import RunDir
 from loading import load
+from quick import disk_not_awaited, kernels_tried_once
 from trained_run import STEADY
+
+__all__ = ["disk_not_awaited", "kernels_tried_once"]
 
 training = load(Path(__file__).parents[1] / "train" / "conftest.py")
 
@@ -20,16 +25,25 @@ pinned, run, train_run = training.pinned, training.run, training.train_run
 send, at_step = training.send, training.at_step
 
 
+@pytest.fixture(scope="session")
+def stopped_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that were stopped after ten steps, under their budgets, to be copied."""
+    return tmp_path_factory.mktemp("stopped")
+
+
 @pytest.fixture
 def stopped_at_10(
-    train_run: Callable[..., Any], make_recipe: Callable[..., Any], at_step: Any, send: Any
-) -> Callable[..., Any]:
+    train_run: Callable[..., Any], make_recipe: Callable[..., Any], at_step: Any, send: Any, run: Any,
+    stopped_runs: Path,
+) -> Callable[..., Any]:  # fmt: skip
     """`stopped_at_10(budget, at=run)`: a run that a signal stopped after ten steps, so that it has a checkpoint there."""
 
-    def go(budget: str = "20steps", **options: Any) -> Any:
-        recipe = make_recipe(budget, **STEADY)
-        with pytest.raises(Interrupted):
-            train_run(recipe, tell=at_step(10, send(signal.SIGTERM)), **options)
+    def go(budget: str = "20steps", at: Any = run) -> Any:
+        recipe, once = make_recipe(budget, **STEADY), RunDir(stopped_runs / budget)
+        if not once.root.exists():
+            with pytest.raises(Interrupted):
+                train_run(recipe, at=once, tell=at_step(10, send(signal.SIGTERM)))
+        shutil.copytree(once.root, at.root)
         return recipe
 
     return go

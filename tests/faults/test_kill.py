@@ -1,4 +1,8 @@
-"""kill -9 at any moment, in every room: the same command goes on, and ends to the bit where an undisturbed run ends."""
+"""kill -9 at any moment, in every room: the same command goes on, and ends to the bit where an undisturbed run ends.
+
+Attempts that are killed are forks in which torch is loaded; the undisturbed run and the last attempt of each campaign,
+whose ends are compared, are whole processes.
+"""
 
 import itertools
 import random
@@ -11,6 +15,7 @@ import pytest
 from gpuday.core.clock import LOST
 from gpuday.core.journal import Checkpoint, Start, Step, Validation, read, surviving
 from gpuday.core.rundir import RunDir, read_json
+from warm import Popen
 
 STEPS = 80
 SAVES = (2, 0, 1, 2, 1)  # checkpoints that each of five attempts makes before it is killed while it trains
@@ -72,7 +77,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, killing: Any) -> tuple[Path, 
     whole = killing.make_place(top / "whole", budget=f"{STEPS}steps")
     killing.Campaign(whole).finish()
     for name in ("killed", "killed_again"):
-        campaign = killing.Campaign(killing.make_place(top / name, budget=f"{STEPS}steps"))
+        campaign = killing.Campaign(killing.make_place(top / name, budget=f"{STEPS}steps"), Popen)
         for make in blows(campaign.place.run):
             for _ in range(TRIES):
                 blow = make()
@@ -189,7 +194,7 @@ def timed(tmp_path_factory: pytest.TempPathFactory, killing: Any) -> Any:
         program=program,
         save_every=1.5,
     )
-    campaign, run = killing.Campaign(place), place.run
+    campaign, run = killing.Campaign(place, Popen), place.run
     for saves in (1, 0, 1):
         saved = after_saves(run, saves)
 

@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import warm
 from gpuday.core.errors import GpudayError, Interrupted
 from gpuday.core.journal import Note, Rollback, Start, Step, read
 from gpuday.core.rundir import RunDir, read_json
@@ -328,18 +328,15 @@ def test_all_ranks_go_back_together_though_only_one_of_them_met_the_bad_numbers(
     """NaN in micro-batches of rank 1 alone, three steps in a row: both leave them out, read the same checkpoint and go
     on with the same rows, and the run is that of one device within rounding. Weights are compared when both went back."""
     (tmp_path / "tiny.toml").write_text(tiny_toml(budget="8steps"))
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     runs = [RunDir(tmp_path / "runs" / name) for name in ("one", "two")]
-    for run, ranks, bad_rank in zip(runs, ([], several), ("0", "1"), strict=True):
-        script = [str(ROOT / "tests" / "faults" / "bad_rank.py"), "train", "tiny.toml"]
-        environment = {"PYTHONPATH": str(ROOT / "src"), "GPUDAY_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, *ranks, *script, "--out", str(run.root)],
+    faults = ROOT / "tests" / "faults"
+    path = os.pathsep.join([str(ROOT / "src"), str(faults)])
+    environment = {"PYTHONPATH": path, "GPUDAY_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    for run, start, bad_rank in zip(runs, ([sys.executable], warm.TWO_RANKS), ("0", "1"), strict=True):
+        done = warm.run(
+            [*start, str(faults / "bad_rank.py"), "train", "tiny.toml", "--out", str(run.root)],
             cwd=tmp_path,
             env={**os.environ, **environment, "BAD_ROWS": "16,24,32", "BAD_RANK": bad_rank},
-            capture_output=True,
-            text=True,
-            timeout=120,
         )
         assert done.returncode == 0, done.stderr
     one, two = runs

@@ -19,7 +19,7 @@ from gpuday.train.loop import train
 from gpuday.train.replay import Replayed, replay
 
 CPU = torch.device("cpu")
-BUDGET = "4s"
+BUDGET = "2.5s"
 
 
 class Killed(BaseException):

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,12 @@ TRAINING = {
 TRAIN, RUN = ("train", "tiny.toml"), ("run", "tiny.toml", "--tasks", "none")
 BEFORE = ("reading", "training the tokenizer", "encoding", "fitting", "building")
 AFTER = ("evaluating", "exporting", "reporting")
+
+
+def met(places: Iterable[str]) -> pytest.MarkDecorator:
+    """Each place meets two of the signals, the next place the two others: one handler takes them all."""
+    cases = [(where, number) for i, where in enumerate(places) for number in (SIGNALS[:2], SIGNALS[2:])[i % 2]]
+    return pytest.mark.parametrize(("where", "number"), cases)
 
 
 @dataclass(frozen=True)
@@ -156,8 +162,7 @@ def test_a_signal_at_start_up_ends_the_command_at_once(place: Path, commands: Co
     assert not (place / "runs" / f"start {number}").exists()
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("where", BEFORE)
+@met(BEFORE)
 def test_a_signal_before_the_first_step_leaves_nothing_half_made(
     place: Path, commands: Commands, whole: Ended, where: str, number: str
 ) -> None:
@@ -174,8 +179,7 @@ def test_a_signal_before_the_first_step_leaves_nothing_half_made(
     assert whole.code == 0
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("where", TRAINING)
+@met(TRAINING)
 def test_a_signal_in_training_saves_every_step_and_the_run_ends_as_if_undisturbed(
     commands: Commands, whole: Ended, where: str, number: str
 ) -> None:
@@ -199,8 +203,7 @@ def test_a_signal_in_training_saves_every_step_and_the_run_ends_as_if_undisturbe
     assert starts == [0] if where == "final save" else starts == [0, len(made)]
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("where", AFTER)
+@met(AFTER)
 def test_a_signal_after_training_costs_only_that_room(
     place: Path, commands: Commands, whole: Ended, where: str, number: str
 ) -> None:

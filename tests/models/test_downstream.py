@@ -15,7 +15,7 @@ from transformers import (
     ModernBertForTokenClassification,
 )
 
-from gpuday.models.downstream import NORM_EPS, Classifier, Spans, Tagger
+from gpuday.models.downstream import NORM_EPS, Classifier, Spans, Tagger, mean_of_tokens
 from gpuday.models.encoder import Encoder
 
 VOCAB, LENGTH, WIDTH = 100, 16, 32
@@ -70,6 +70,39 @@ def test_the_classifier_does_not_see_padding(make_config, scatter):
     mask = (torch.arange(LENGTH) < 6).expand(3, -1)
     short = classifier(IDS[:, :6], mask[:, :6])
     torch.testing.assert_close(classifier(torch.where(mask, IDS, 9), mask), short, atol=1e-5, rtol=1e-5)
+
+
+def test_the_mean_is_over_tokens_alone():
+    """A plain loop over the tokens of each row, special ones among them; whatever stands behind them does not count."""
+    hidden = torch.randn(3, LENGTH, WIDTH, generator=torch.Generator().manual_seed(2))
+    lengths = [LENGTH, 1, 6]
+    mask = torch.arange(LENGTH) < torch.tensor(lengths)[:, None]
+    expected = torch.stack([sum(hidden[i, j] for j in range(n)) / n for i, n in enumerate(lengths)])
+    torch.testing.assert_close(mean_of_tokens(hidden.masked_fill(~mask[..., None], torch.nan), mask), expected)
+    low = hidden.bfloat16()
+    expected = torch.stack([sum(low[i, j].double() for j in range(n)) / n for i, n in enumerate(lengths)])
+    assert torch.equal(mean_of_tokens(low, mask), expected.bfloat16())  # no step of the sum was rounded to bf16
+    assert not mean_of_tokens(hidden, torch.zeros_like(mask)).any()
+
+
+def test_a_pooled_classifier_is_that_of_transformers():
+    """ModernBERT's class with the mean, from the ids of padded rows to the logits; position 0 gives others."""
+    config = ModernBertConfig(**SHAPE, num_labels=3, pad_token_id=0, classifier_pooling="mean", intermediate_size=64)
+    theirs = ModernBertForSequenceClassification(config).eval()
+
+    class Body(nn.Module):
+        def forward(self, ids, mask, types=None):
+            return theirs.model(input_ids=ids, attention_mask=mask.long())[0]
+
+    ours = Classifier(Body(), WIDTH, 3, head="modernbert", pooling="mean").eval()
+    copied(ours.dense, theirs.head.dense)
+    copied(ours.norm, theirs.head.norm)
+    copied(ours.output, theirs.classifier)
+    mask = torch.arange(LENGTH) < torch.tensor([[LENGTH], [3], [9]])
+    expected = theirs(input_ids=IDS, attention_mask=mask.long()).logits
+    torch.testing.assert_close(ours(IDS, mask), expected, atol=1e-5, rtol=1e-5)
+    ours.pooling = "first"
+    assert (ours(IDS, mask) - expected).abs().max() > 0.1
 
 
 def test_a_fresh_classifier_is_near_chance_and_its_dropout_acts_in_training(make_config, scatter):

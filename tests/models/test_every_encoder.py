@@ -187,6 +187,38 @@ def test_it_does_not_look_ahead_where_it_can_look_back_only(changes, make_model)
         assert not torch.allclose(model.encoder(IDS)[:, :9], model.encoder(later)[:, :9], atol=1e-3)
 
 
+@every_variant
+def test_it_answers_for_asked_places_alone_as_it_does_for_all(changes, make_model):
+    """Two places of each row, behind a mask, behind documents' borders and looking back only, where that can be had."""
+    model = make_model(**changes)
+    places = torch.tensor([[15, 0], [4, 8], [2, 0]])
+    seen = [{}, {"mask": MASK}]
+    if model.config.shape.multiple == 1:
+        seen.append({"segments": (torch.arange(LENGTH) >= 6).int().expand(ROWS, -1)})
+    if model.config.causal:
+        seen.append({"causal": True, "mask": MASK})
+    for given in seen:
+        whole = model.encoder(IDS, **given)
+        expected = torch.stack([row[at] for row, at in zip(whole, places, strict=True)])
+        torch.testing.assert_close(model.encoder(IDS, asked=places, **given), expected, atol=1e-5, rtol=1e-5)
+
+
+@every_variant
+def test_what_nobody_asks_for_is_not_computed(changes, make_model):
+    """One place of a row takes fewer FLOPs than all of it: the last block's network, and queries where a mixer has some."""
+    model = make_model(**changes)
+    counts = []
+    for asked in (None, torch.zeros(ROWS, 1, dtype=torch.int64)):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.encoder(IDS, asked=asked)
+        counts.append(counter.get_total_flops())
+    config = model.config
+    cut = config.shape.ends_whole and (
+        config.mixer.traits.asked or config.has_feedforward(config.shape.passes[-1].layer)
+    )
+    assert (counts[1] < counts[0]) == cut
+
+
 def test_every_axis_is_enrolled():
     """Each field of the config has values here, and each part of each kind is among them."""
     named = {name.partition("=")[0] for name in VARIANTS if "=" in name}

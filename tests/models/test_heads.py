@@ -26,6 +26,16 @@ def test_the_full_head_is_dense_gelu_norm_decoder(make_model):
     torch.testing.assert_close(model(IDS), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shifted", [False, True])
+def test_logits_at_places_are_those_of_the_whole_row(shifted, make_model):
+    """Of two places in each row, the first position of one among them, which predicts itself where the others are shifted."""
+    model = make_model()
+    model.shifted = shifted
+    places = torch.tensor([[0, 5], [1, 15], [7, 7]])
+    expected = model(IDS).view(3, LENGTH, VOCAB)[torch.arange(3)[:, None], places]
+    torch.testing.assert_close(model.at(IDS, places), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_a_head_without_transform_is_the_table_alone(make_model):
     """The crammed head has no parameters of its own."""
     model = make_model(head_transform=False)

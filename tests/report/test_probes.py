@@ -48,3 +48,12 @@ def test_an_interval_is_two_ends_and_a_method(new_run: Callable[..., Path]) -> N
     assert [(table.title, table.rows) for table in probe.tables] == [
         ("terms", (("a", "0.600 to 0.700 (95%, Wilson)"),))
     ]
+
+
+def test_an_interval_says_of_how_many_it_is(new_run: Callable[..., Path]) -> None:
+    """Where its method names what was resampled; where there is none, why."""
+    ends = {"low": 8.0, "high": 9.5, "confidence": 0.95, "method": "percentile, documents", "n": 1200}
+    found = {"sure": {"interval": ends}, "unsure": {"interval": None, "no_interval": "too few rows"}}
+    sure, unsure = probes(load_run(new_run(summary={"probes": found})))
+    assert sure.facts == (("interval", "8.000 to 9.500 (95%, percentile, 1,200 documents)"),)
+    assert unsure.facts == (("interval", "\N{EN DASH}"), ("no interval", "too few rows"))

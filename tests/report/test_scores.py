@@ -8,6 +8,7 @@ import pytest
 
 from gpuday.report import scores
 from gpuday.report.load import load_run
+from gpuday.report.overview import mean_scores
 
 RECORDS = Path(__file__).resolve().parents[2] / "records"
 
@@ -70,6 +71,13 @@ def test_means_stand_side_by_side_with_and_without_each_task(run: Path) -> None:
     )
 
 
+def test_a_pooling_other_than_position_0_is_noted(new_run: Callable[..., Path]) -> None:
+    """Under the table of the tasks that have it."""
+    rows = {"CoLA": {"values": [0.5], "pooling": "mean"}, "RTE": {"values": [0.5], "pooling": "first"}, "X": 0.5}
+    (suite,) = scores.suites(load_run(new_run(summary={"scores": {"glue-P1": {"protocol": "P1", "tasks": rows}}})))
+    assert suite.notes == ("Read from the mean of a row's tokens, not from position 0: CoLA.",)
+
+
 def test_every_suite_and_protocol_has_a_table(new_run: Callable[..., Path]) -> None:
     """Two protocols never share one."""
     rows = {"CoLA": {"values": [0.5]}}
@@ -100,6 +108,40 @@ def test_scores_of_tasks_that_are_done_stand_in_for_the_summary(new_run: Callabl
         path.write_text(f'{{"metric": "accuracy", "value": {value}}}')
     (task,) = scores.tasks(load_run(run))
     assert (task.name, task.median, task.n) == ("glue/rte", "0.650", 2)
+
+
+def test_scores_whose_files_are_gone_are_not_shown(new_run: Callable[..., Path]) -> None:
+    """They are named, and no mean counts them; without any file, as in a record, the summary is taken at its word, and that
+    is said. A mean of the others stays."""
+    rows = {n: {"values": [0.5, 0.6], "seeds": [0, 1], "protocol": "P1"} for n in ("CoLA", "RTE", "WNLI")}
+    means = {"arithmetic": {"value": 0.55, "without": {"CoLA": {"value": 0.55, "change": 0.0}}}}
+    section = {
+        "suite": "glue",
+        "protocol": "P1",
+        "tasks": rows,
+        "mean": 0.55,
+        "mean_of": {"tasks": ["CoLA", "RTE"]},
+        "aggregates": means,
+    }
+    run = new_run(summary={"scores": {"glue-P1": section}})
+    (whole,) = scores.suites(load_run(run))
+    assert (len(whole.tasks), whole.notes) == (
+        3,
+        ("The score files are not in this folder: this is what its summary says.",),
+    )
+    for name in ("CoLA/0", "CoLA/1", "RTE/0", "RTE/1", "WNLI/0"):
+        path = run / "scores" / "glue" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    (found,) = scores.suites(load_run(run))
+    assert [task.name for task in found.tasks] == ["CoLA", "RTE"] and found.means
+    assert found.notes == ("Not shown, since their score files are gone: WNLI.",)
+    assert mean_scores(load_run(run)) == {"glue-P1": 0.55}
+    (run / "scores" / "glue" / "RTE" / "1.json").unlink()
+    (fewer,) = scores.suites(load_run(run))
+    assert [task.name for task in fewer.tasks] == ["CoLA"] and fewer.means == ()
+    assert fewer.notes[-1] == "No means: they count one of these."
+    assert mean_scores(load_run(run)) == {}
 
 
 def test_an_interval_says_what_it_holds() -> None:

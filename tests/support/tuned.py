@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from gpuday.evaluate.finetune import Finetuned, Outcome, finetune
+from gpuday.evaluate.pooling import pooling_for
 from gpuday.evaluate.protocols import Protocol
 from gpuday.evaluate.scorefile import Score, hyperparameters
 from gpuday.evaluate.subject import Subject
 from gpuday.evaluate.tasks.rows import TaskData
 from gpuday.evaluate.tasks.task import Kind
 from gpuday.export.finetuned import head_for, keep
-from gpuday.models.downstream import Head
+from gpuday.models.downstream import Head, Pooling
 from toy_tasks import toy
 
 LENGTH = 24  # tokens of the longest row
@@ -29,9 +30,18 @@ class Kept:
     score: Score
 
 
-def keep_one(folder: Path, subject: Subject, kind: Kind, head: Head | None = None) -> Kept:
+def keep_one(
+    folder: Path,
+    subject: Subject,
+    kind: Kind,
+    head: Head | None = None,
+    pooling: Pooling | None = None,
+    suite: str = "toy",
+) -> Kept:
     """Fine-tune on the toy task of a kind, under the head that fits unless one is given, and keep the model."""
-    data, protocol = toy(kind, train=12, dev=9), replace(SHORT, head=head or head_for(subject))
+    data, protocol = toy(kind, train=12, dev=9), replace(SHORT, pooling=pooling)
+    data = replace(data, task=replace(data.task, suite=suite))
+    protocol = replace(protocol, head=head or head_for(subject, pooling_for(subject, data.task, protocol)))
     tuned = finetune(subject, data, protocol)
     score = score_of(subject, data, protocol, tuned.outcome)
     section = keep(tuned, subject, data, protocol, score, folder)
@@ -70,6 +80,7 @@ def score_of(subject: Subject, data: TaskData, protocol: Protocol, outcome: Outc
         data_hash=data.data_hash,
         model_hash=subject.model_hash,
         start=None,
+        pooling=pooling_for(subject, data.task, protocol),
         subject=subject.name,
         subject_kind=subject.kind,
         recipe_fingerprint=subject.recipe_fingerprint,

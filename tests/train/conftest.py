@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ from gpuday.train.batches import Batches
 from gpuday.train.fit import Fit
 from gpuday.train.loop import train
 from gpuday.train.progress import Progress
+from quick import disk_not_awaited, kernels_tried_once
+
+__all__ = ["disk_not_awaited", "kernels_tried_once"]
 
 CHANGES: dict[str, Any] = {
     "model.mixer.head_width": 16,
@@ -127,6 +131,21 @@ def train_run(tiny: Recipe, data: PreparedData, pinned: Fit, run: RunDir) -> Tra
         return train(recipe, data, at, dataclasses.replace(pinned, **(fit or {})), **given)
 
     return go
+
+
+@pytest.fixture(scope="session")
+def finished_once(tiny: Recipe, data: PreparedData, pinned: Fit, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """The finished run of the tiny recipe, to be copied."""
+    once = RunDir(tmp_path_factory.mktemp("trained") / "run")
+    train(tiny, data, once, pinned, device=torch.device("cpu"), tell=lambda event, /, **values: None)
+    return once
+
+
+@pytest.fixture
+def finished(finished_once: RunDir, run: RunDir) -> RunDir:
+    """`run`, as `train_run()` leaves it."""
+    shutil.copytree(finished_once.root, run.root, dirs_exist_ok=True)
+    return run
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pytest
 
 from gpuday.train.allocator import give_back_freed_memory, keep_freed_memory
 
-FAULTS = """
-import resource, torch
-from gpuday.train.allocator import keep_freed_memory
+# Pages that a large block takes anew before and after, then MiB that are held: with a block, without it, given back.
+SCRIPT = """
+import psutil, resource, torch
+from gpuday.train.allocator import give_back_freed_memory, keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(1 << 24)  # 64 MiB, freed at once
@@ -21,22 +22,6 @@ assert keep_freed_memory()
 for _ in range(20):  # small blocks settle between the large ones first
     faults()
 print(max(faults() for _ in range(5)))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_a_large_block_is_not_mapped_again_and_again():
-    """Before, 64 MiB cost a fault for each of 16,384 pages every time; afterwards nearly none."""
-    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, timeout=120)
-    before, after = map(int, done.stdout.split())
-    assert before > 1000  # fewer where the system's pages are larger
-    assert after < before / 20
-
-
-HELD = """
-import psutil, torch
-from gpuday.train.allocator import give_back_freed_memory, keep_freed_memory
-keep_freed_memory()
 held = lambda: psutil.Process().memory_info().rss >> 20
 block = torch.ones(1 << 26)  # 256 MiB
 print(held())
@@ -47,11 +32,25 @@ print(held())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's")
-def test_what_was_kept_is_given_back_when_asked():
+@pytest.fixture(scope="module")
+def told() -> list[int]:
+    """What a process of its own has to tell."""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("mallopt and malloc_trim are glibc's")
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=120)
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_a_large_block_is_not_mapped_again_and_again(told: list[int]):
+    """Before, 64 MiB cost a fault for each of 16,384 pages every time; afterwards nearly none."""
+    before, after = told[:2]
+    assert before > 1000  # fewer where the system's pages are larger
+    assert after < before / 20
+
+
+def test_what_was_kept_is_given_back_when_asked(told: list[int]):
     """256 MiB stay with the process after they are freed, and leave it when they are given back."""
-    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True, timeout=120)
-    used, kept, given = map(int, done.stdout.split())
+    used, kept, given = told[2:]
     assert kept > used - 26
     assert given < used - 230
 

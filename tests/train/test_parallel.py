@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from gpuday.core.errors import EnvironmentFault, UsageError
 from gpuday.train.parallel import Ranks, buckets
+from warm import Popen, run
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 3
@@ -93,27 +93,25 @@ except Interrupted:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], list[str]]:
     """What each of three processes has to tell, by rank, and who did what in which order."""
-    trace = tmp_path_factory.mktemp("ranks") / "trace"
+    place = tmp_path_factory.mktemp("ranks")
+    trace = place / "trace"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": str(SIZE), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT / "src")}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(trace)],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(SIZE)
-    ]
+    processes, files = [], [[place / f"{rank}.{name}" for name in ("out", "err")] for rank in range(SIZE)]
+    for rank, (out, err) in enumerate(files):
+        environment = {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        command = [sys.executable, "-c", SCRIPT, str(trace)]
+        with open(out, "wb") as told, open(err, "wb") as said:
+            processes.append(Popen(command, cwd=place, env=environment, stdout=told, stderr=said))
     try:
-        ended = [process.communicate(timeout=120) for process in processes]
+        codes = [process.wait(120) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [p.returncode for p in processes] == [0] * SIZE, ended[0][1].decode()[-2000:]
-    return [json.loads(out) for out, _ in ended], trace.read_text().splitlines()
+    assert codes == [0] * SIZE, files[0][1].read_text()[-2000:]
+    return [json.loads(out.read_text()) for out, _ in files], trace.read_text().splitlines()
 
 
 Told = tuple[list[dict[str, Any]], list[str]]
@@ -172,7 +170,7 @@ def test_nobody_leaves_before_the_last_has_written(told: Told) -> None:
     assert told[1][3:] == ["lead left", "out", "out", "out"]
 
 
-# Three ranks as forks of one process, which pays for torch once; the test keeps the store, as a launcher does.
+# Three ranks as forks of one process; the test keeps the store, as a launcher does.
 FAULTS = """
 import contextlib, json, os, signal, sys, time
 from datetime import timedelta
@@ -242,14 +240,9 @@ def faults(scene: str) -> tuple[dict[int, dict[str, Any]], list[int]]:
     """What each rank that lived saw, by rank; and the process ids of all."""
     store: Any = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     shared = {"WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
-    ended = subprocess.run(
-        [sys.executable, "-c", FAULTS, scene],
-        env={**os.environ, **shared, "PYTHONPATH": str(ROOT / "src"), "TORCHELASTIC_USE_AGENT_STORE": "True"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    environment = {**os.environ, **shared, "PYTHONPATH": str(ROOT / "src"), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    ended = run([sys.executable, "-c", FAULTS, scene], cwd=ROOT, env=environment)
+    assert ended.returncode == 0, ended.stderr
     *seen, pids = [json.loads(line) for line in ended.stdout.splitlines()]
     return {row["rank"]: row for row in seen}, pids
 

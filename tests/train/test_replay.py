@@ -41,9 +41,8 @@ def rewrite(run: RunDir, change: Callable[[dict[str, Any]], dict[str, Any] | Non
     run.journal.write_text("".join(json.dumps(line) + "\n" for line in lines if line is not None))
 
 
-def test_every_step_is_made_again_and_shown(train_run: TrainRun, again: Callable[..., Replayed], run: RunDir) -> None:
+def test_every_step_is_made_again_and_shown(finished: RunDir, again: Callable[..., Replayed], run: RunDir) -> None:
     """Six steps at the fractions of the run; its folder is left as it was."""
-    train_run()
     before = {p: p.read_bytes() for p in sorted(run.root.rglob("*")) if p.is_file()}
     shown: list[tuple[int, float]] = []
     found = again(
@@ -55,10 +54,9 @@ def test_every_step_is_made_again_and_shown(train_run: TrainRun, again: Callable
 
 
 def test_a_tensor_that_differs_in_one_bit_is_found(
-    train_run: TrainRun, again: Callable[..., Replayed], run: RunDir
+    finished: RunDir, again: Callable[..., Replayed], run: RunDir
 ) -> None:
     """In the weights and in the optimizer's state, by name; losses that are the same are not said to part."""
-    train_run()
     for part in ("model", "optimizer"):
         saved = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
         assert saved is not None
@@ -71,20 +69,16 @@ def test_a_tensor_that_differs_in_one_bit_is_found(
             assert (found.parted_at, found.differing, found.equal) == (0, differing, not differing)
 
 
-def test_the_step_at_which_losses_part_is_named(
-    train_run: TrainRun, again: Callable[..., Replayed], run: RunDir
-) -> None:
+def test_the_step_at_which_losses_part_is_named(finished: RunDir, again: Callable[..., Replayed], run: RunDir) -> None:
     """The first of them, though weights that come out the same are told to be the same."""
-    train_run()
     rewrite(run, lambda row: {**row, "loss": row["loss"] + 1e-12} if row.get("first_row") in (16, 32) else row)
     found = again()
     assert not found.equal
     assert (found.parted_at, found.differing) == (3, "")
 
 
-def test_another_device_and_fewer_cores_are_refused(train_run: TrainRun, again: Callable[..., Replayed]) -> None:
+def test_another_device_and_fewer_cores_are_refused(finished: RunDir, again: Callable[..., Replayed]) -> None:
     """With what the run had and what is here."""
-    train_run()
     with pytest.raises(EnvironmentFault, match="trained on another card; this is") as caught:
         again(device="another card")
     assert "where it was trained" in caught.value.fix
@@ -92,17 +86,15 @@ def test_another_device_and_fewer_cores_are_refused(train_run: TrainRun, again: 
         again(threads=4096)
 
 
-def test_another_torch_is_refused(train_run: TrainRun, again: Callable[..., Replayed], run: RunDir) -> None:
+def test_another_torch_is_refused(finished: RunDir, again: Callable[..., Replayed], run: RunDir) -> None:
     """Its kernels may round otherwise."""
-    train_run()
     write_json(run.environment, {"attempts": [{"libraries": {"torch": "0.1"}}]})
     with pytest.raises(EnvironmentFault, match=r"trained with torch 0\.1; this is"):
         again()
 
 
-def test_a_run_on_several_devices_is_refused(train_run: TrainRun, again: Callable[..., Replayed], run: RunDir) -> None:
+def test_a_run_on_several_devices_is_refused(finished: RunDir, again: Callable[..., Replayed], run: RunDir) -> None:
     """They add in an order of their own."""
-    train_run()
     rewrite(run, lambda row: {**row, "ranks": 2} if row["kind"] == "start" else row)
     with pytest.raises(EnvironmentFault, match="trained on 2 devices"):
         again()
@@ -126,30 +118,27 @@ def test_a_run_that_is_not_finished_is_refused(train_run: TrainRun, again: Calla
 
 @pytest.mark.parametrize("missing", [1, 4, 6])
 def test_a_journal_without_a_step_is_refused(
-    train_run: TrainRun, again: Callable[..., Replayed], run: RunDir, missing: int
+    finished: RunDir, again: Callable[..., Replayed], run: RunDir, missing: int
 ) -> None:
     """A power cut may take rows that a checkpoint already has; nothing is guessed in their place."""
-    train_run()
     rewrite(run, lambda row: None if row["kind"] == "step" and row["step"] == missing else row)
     with pytest.raises(DataError, match=f"step {missing} is missing or out of place"):
         again()
 
 
 def test_a_journal_whose_rows_leave_out_some_of_the_stream_is_refused(
-    train_run: TrainRun, again: Callable[..., Replayed], run: RunDir
+    finished: RunDir, again: Callable[..., Replayed], run: RunDir
 ) -> None:
     """Rows are passed over where a run went back and on, and this one never did."""
-    train_run()
     rewrite(run, lambda row: {**row, "rows": 4} if row["kind"] == "step" and row["step"] == 3 else row)
     with pytest.raises(DataError, match="is missing or out of place"):
         again()
 
 
 def test_a_journal_that_does_not_say_the_micro_batch_is_refused(
-    train_run: TrainRun, again: Callable[..., Replayed], run: RunDir
+    finished: RunDir, again: Callable[..., Replayed], run: RunDir
 ) -> None:
     """It decides in which order gradients are added."""
-    train_run()
     rewrite(run, lambda row: {key: value for key, value in row.items() if key != "microbatch" or row["kind"] != "step"})
     with pytest.raises(DataError, match="with how many rows at a time step 1 was made"):
         again()

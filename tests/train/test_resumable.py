@@ -19,9 +19,8 @@ STRANGE = (None, -2, True, "x", [], [None], {}, {"x": "y"}, float("nan"), float(
 
 
 @pytest.fixture
-def saved(train_run: TrainRun, run: RunDir) -> Saved:
+def saved(finished: RunDir, run: RunDir) -> Saved:
     """The final checkpoint of a run."""
-    train_run()
     found = checkpoint.load_newest(run.checkpoints, warn=pytest.fail)
     assert found is not None
     return found

@@ -48,6 +48,18 @@ def test_a_look_is_due_after_its_share_of_the_budget() -> None:
     assert following(timed, 2) == "look"
 
 
+def test_a_look_that_cost_more_than_before_is_kept_room_for_at_once() -> None:
+    """Without waiting for a save: the end of the run takes such a look too."""
+    timed, watch = timing(save=1000.0)
+    timed.looked(0, 5.0)
+    timed.saved(0, 2.0)
+    watch.seconds = 80.0
+    assert following(timed, 1) == "look"
+    timed.looked(1, 20.0)
+    assert timed._clock.reserve_seconds == 22.0
+    assert following(timed, 2) == "finish"
+
+
 def test_a_save_is_due_after_its_seconds() -> None:
     """And comes after a look that is due as well."""
     timed, watch = timing(save=30.0)

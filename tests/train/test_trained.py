@@ -49,9 +49,8 @@ def test_a_recipe_with_a_key_of_another_version_is_refused(claimed: RunDir, tiny
         load_recipe(claimed)
 
 
-def test_a_trained_run_holds_its_final_weights(claimed: RunDir, train_run: TrainRun, learner: Learner) -> None:
+def test_a_trained_run_holds_its_final_weights(claimed: RunDir, finished: RunDir, learner: Learner) -> None:
     """Those of the newest checkpoint, in evaluation mode, in fp32, with the tokenizer that made the tokens."""
-    train_run()
     trained = load_trained(claimed.root)
     saved = load_newest(claimed.checkpoints, warn=pytest.fail)
     assert saved is not None
@@ -65,12 +64,9 @@ def test_a_trained_run_holds_its_final_weights(claimed: RunDir, train_run: Train
     )
 
 
-def test_scores_are_computed_in_exact_fp32(
-    claimed: RunDir, train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_are_computed_in_exact_fp32(claimed: RunDir, finished: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not in the TF32 that training on a GPU may leave behind."""
     given: list[dict[str, Any]] = []
-    train_run()
     monkeypatch.setattr(trained_runs, "configure", lambda device, **options: given.append(options))
     load_trained(claimed.root)
     assert given == [{"exact": True}]
@@ -98,9 +94,8 @@ def test_an_interrupted_run_is_not_a_trained_one(claimed: RunDir, train_run: Tra
     assert load_trained(claimed.root).recipe.budget.amount == 6
 
 
-def test_damaged_final_weights_are_not_replaced_by_older_ones(claimed: RunDir, train_run: TrainRun) -> None:
+def test_damaged_final_weights_are_not_replaced_by_older_ones(claimed: RunDir, finished: RunDir) -> None:
     """The checkpoint before is not the end of the run; the message says what is damaged."""
-    train_run()
     path = claimed.checkpoints / "step-00000006" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"has no final weights; checkpoint step-00000006 is damaged \(wrong-size"):

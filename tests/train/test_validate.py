@@ -259,15 +259,6 @@ def test_memory_that_runs_out_is_told_as_such(heldout: HeldOut, learner: Learner
     assert learner.model.training
 
 
-def test_the_pace_is_the_time_of_a_row(
-    heldout: HeldOut, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Eight rows in 4 s: half a second each, from which the end is planned."""
-    ticks = iter([10.0, 14.0])
-    monkeypatch.setattr("gpuday.train.validate.time.perf_counter", lambda: next(ticks))
-    assert ask(heldout, Watching(vocabulary.size), rows=8, microbatch=2).row_seconds == 0.5
-
-
 def test_every_whole_micro_batch_has_the_same_shapes(heldout: HeldOut, vocabulary: Vocabulary) -> None:
     """On a CPU a new shape costs more than the product: ids and positions keep theirs, whatever is masked."""
     watching = Watching(vocabulary.size)

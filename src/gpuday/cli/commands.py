@@ -4,7 +4,7 @@ torch, and are answered at once."""
 import importlib
 from pathlib import Path
 
-from gpuday.cli.flags import Flags, Folders, Mnli, Output, ScoreFlags, TaskFlags, TextColumns
+from gpuday.cli.flags import All, Flags, Folders, Mnli, Output, ScoreFlags, TaskFlags, TextColumns
 
 
 def run(preset: str | None = None, *, flags: Flags = Flags(), tasks: TaskFlags = TaskFlags()) -> None:  # noqa: B008
@@ -127,7 +127,13 @@ def compare(runs: Folders, *, mnli: Mnli = "once", output: Output = Output()) ->
     importlib.import_module("gpuday.cli.compare").compare_command(runs, mnli=mnli, output=output)
 
 
-def list_(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B008
+def list_(
+    what: str = "runs",
+    name: str | None = None,
+    *,
+    all_: All = False,
+    output: Output = Output(),  # noqa: B008
+) -> None:
     """Runs in a folder; or the presets, sizes, parts with their knobs, and axes of a model that there are.
 
     A line of knobs or axes can be given as it stands behind --set.
@@ -137,8 +143,12 @@ def list_(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B0
     what
         A folder of runs, or: presets, sizes, parts, axes, a kind of part such as optimizer, or where one stands in a
         recipe, such as mask_rate or batch.ramp.
+    name
+        One part of that kind, such as muon, whose knobs are shown.
+    all_
+        Show the knobs of all parts of a kind, as the lines for programs do.
     """
-    importlib.import_module("gpuday.cli.rooms").list_command(what, output=output)
+    importlib.import_module("gpuday.cli.rooms").list_command(what, name, all_=all_, output=output)
 
 
 def show(what: str, *, flags: Flags = Flags()) -> None:  # noqa: B008

@@ -14,7 +14,7 @@ from gpuday.evaluate.aggregates import MATCHED, MEANS, MISMATCHED, NEVER, counte
 from gpuday.evaluate.comparison import RANK, compare
 from gpuday.evaluate.tasks.own import SUITE as OWN
 from gpuday.report.formats import is_number
-from gpuday.report.scores import interval, sections
+from gpuday.report.scores import GONE, interval, on_file, sections
 
 # Scores of two models answer one question only where all of these are the same.
 QUESTION = (
@@ -43,6 +43,8 @@ class Found:
     tasks: dict[str, dict[str, Any]]
     """Those that have seeds, by name."""
     curves: dict[str, list[dict[str, Any]]]
+    gone: tuple[str, ...]
+    """Tasks of which a score file is gone, where the folder holds others."""
 
     def seeds(self, task: str) -> list[float]:
         """The main metric of every seed."""
@@ -94,8 +96,9 @@ def _read(run: Path) -> dict[str, Found]:
     path = RunDir(run).summary
     summary = read_json(path) if path.exists() else {}
     known = summary.get("scores") if isinstance(summary, dict) else None
+    files = {(file.parent.parent.name, file.parent.name, file.stem) for file in RunDir(run).scores.glob("*/*/*.json")}
     found = (
-        {name or str(s.get("protocol")): _found(s) for name, s in sections(known).items()}
+        {name or str(s.get("protocol")): _found(on_file(s, files)) for name, s in sections(known).items()}
         if isinstance(known, dict)
         else {}
     )
@@ -108,13 +111,14 @@ def _read(run: Path) -> dict[str, Found]:
 
 
 def _found(section: Mapping[str, Any]) -> Found:
-    tasks, curves = section.get("tasks"), section.get("curves")
+    tasks, curves, gone = section.get("tasks"), section.get("curves"), section.get(GONE)
     rows = tasks.items() if isinstance(tasks, dict) else ()
     lines = curves.items() if isinstance(curves, dict) else ()
     return Found(
         suite=str(section.get("suite", "")),
         tasks={name: row for name, row in rows if isinstance(row, dict) and _is_scored(row)},
         curves={name: known for name, points in lines if (known := _points(points))},
+        gone=tuple(gone) if isinstance(gone, list) else (),
     )
 
 
@@ -154,12 +158,20 @@ def _show(name: str, models: Mapping[str, Found], mnli: Mnli, screen: Screen) ->
     first, left_out = next(iter(models.values())), _left_out(models)
     seeds = {model: {t: mine.seeds(t) for t in mine.tasks if t not in left_out} for model, mine in models.items()}
     found = compare(seeds, marks={task: _marks(row) for task, row in first.tasks.items()}, mnli=mnli)
-    found["left_out"] |= left_out
+    found["left_out"] |= left_out | _gone(models)
+    found["poolings"] = _poolings(found["tasks"], models)
     found["curves"] = {task: _curves(task, models) for task in _with_curves(models) if task not in found["left_out"]}
     if screen.as_json:
         screen.tell("compare", suite=name, mnli=mnli, scores=_scores(models, found["tasks"]), **found)
     else:
         _show_tables(name, models, found, screen)
+
+
+def _gone(models: Mapping[str, Found]) -> dict[str, str]:
+    """{task: whose scores of it cannot be traced}"""
+    tasks = dict.fromkeys(task for mine in models.values() for task in mine.gone)
+    whose = {task: ", ".join(model for model, mine in models.items() if task in mine.gone) for task in tasks}
+    return {task: f"its score files are gone: {names}" for task, names in whose.items()}
 
 
 def _reason(task: str, models: Mapping[str, Found]) -> str:
@@ -178,6 +190,14 @@ def _unequal(task: str, models: Mapping[str, Found]) -> str:
     keys = [key for key in QUESTION if len({str(row.get(key)) for row in rows.values()}) > 1]
     told = (f"{key} ({', '.join(f'{model}: {row.get(key)}' for model, row in rows.items())})" for key in keys)
     return f"differs in {'; '.join(told)}" if keys else ""
+
+
+def _poolings(tasks: Sequence[str], models: Mapping[str, Found]) -> dict[str, str]:
+    """{model: what its heads of whole rows read}, where one protocol leaves that to the models and they differ; else empty.
+    Summaries of before there was a choice are of position 0."""
+    rows = [{m: mine.tasks[task].get("pooling", "first") for m, mine in models.items()} for task in tasks]
+    unlike = (row for row in rows if None not in row.values() and len({*row.values()}) > 1)
+    return next(unlike, {})
 
 
 def _marks(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
@@ -243,6 +263,9 @@ def _show_tables(name: str, models: Mapping[str, Found], found: Mapping[str, Any
         screen.table(f"{name}: {task} with fewer training rows", _curve_rows(lines))
     if found["left_out"]:
         screen.tell("left out", reasons=found["left_out"])
+    if found["poolings"]:
+        screen.tell("notice", message="the models' heads read rows unlike: --pooling first or mean asks all alike")
+        screen.tell("poolings", reasons=found["poolings"])
     screen.tell("order", message=found["sentence"])
 
 

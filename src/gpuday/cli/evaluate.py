@@ -21,10 +21,11 @@ from gpuday.evaluate.huggingface import subject_of_folder
 from gpuday.evaluate.intervals import Interval
 from gpuday.evaluate.model_folder import is_huggingface
 from gpuday.evaluate.plan import Plan, fractions_of, make_plan
+from gpuday.evaluate.pooling import is_pooled, pooling_for
 from gpuday.evaluate.protocols import Protocol
 from gpuday.evaluate.score import evaluate_tasks
 from gpuday.evaluate.scorefile import Score
-from gpuday.evaluate.sections import added, sections
+from gpuday.evaluate.sections import added, backed, sections
 from gpuday.evaluate.subject import Subject, subject_of_run
 from gpuday.evaluate.tasks import Selection, Task, TaskData, parse_tasks
 from gpuday.evaluate.tasks.own import SUITE as OWN
@@ -58,6 +59,7 @@ def evaluate_command(run: Path, *, tasks: ScoreFlags = ScoreFlags(), output: Out
             raise UsageError(
                 f"{place.root} is a run", where="--out", fix="give the scores of another model a folder of their own"
             )
+        _tell_reading(folder, tasks, screen)
         plan = check_tasks(tasks)
         with place.lock():
             subject = subject_of_folder(folder, place.scores)
@@ -85,6 +87,7 @@ def check_tasks(flags: TaskFlags, *, ahead: bool = False) -> Plan:
         protocol=flags.protocol,
         seeds=flags.task_seeds,
         train_rows=flags.task_rows,
+        pooling=flags.pooling,
         fractions=fractions,
         test=flags.submission is not None,
     )
@@ -115,6 +118,7 @@ def _refuse_idle(flags: TaskFlags, tasks: Sequence[Task]) -> None:
         "--keep": ("a task", flags.keep and not tasks),
         "--train-fraction": ("a task", flags.train_fraction is not None and not tasks),
         "--untrained": ("a task", flags.untrained and not tasks),
+        "--pooling": ("a task of whole rows", flags.pooling is not None and not any(map(is_pooled, tasks))),
         "--pll": ("--pairs", flags.pll is not None and flags.pairs is None),
     }
     for flag, (lacking, is_idle) in idle.items():
@@ -128,7 +132,7 @@ def _require_same(place: RunDir, subject: Subject) -> None:
     known = (read_json(place.summary).get("subject") if place.summary.exists() else None) or {}
     if known.get("model_hash", subject.model_hash) != subject.model_hash:
         raise UsageError(
-            f"{place.root} holds the scores of another model, {known.get('name')}: its weights, config or tokenizer differ",
+            f"{place.root} holds the scores of another model, {known.get('name')}: its weights, config, pooling or tokenizer differ",
             where="--out",
             fix="give the scores of this one a folder of their own",
         )
@@ -137,6 +141,8 @@ def _require_same(place: RunDir, subject: Subject) -> None:
 def _require_able(subject: Subject, plan: Plan, flags: TaskFlags) -> None:
     """Raise UsageError for what the subject cannot do, before anything is measured."""
     check_subject(subject, flags)
+    for data in plan.data:
+        pooling_for(subject, data.task, plan.protocol)
     if plan.data:
         check_length(subject, plan.protocol)
 
@@ -144,11 +150,20 @@ def _require_able(subject: Subject, plan: Plan, flags: TaskFlags) -> None:
 def evaluate_room(run: RunDir, flags: TaskFlags, screen: Screen) -> None:
     """Add held-out words, samples, scores and probes to the summary."""
     trained = load_trained(run.root)
+    _tell_reading(run.root, flags, screen)
     plan = check_tasks(flags)
     subject = subject_of_run(trained)
     _require_able(subject, plan, flags)
     _measure_words(run, trained, screen)
     _score(run, subject, untrained_run(subject, trained) if flags.untrained else None, plan, flags, screen)
+
+
+def _tell_reading(model: Path, flags: TaskFlags, screen: Screen) -> None:
+    """What comes before the first figure, and takes its time: rows are read, tokenized and scored without the model."""
+    tasks = [task.name for task in _selection(flags, own=flags.task is not None).tasks]
+    tasks += [] if flags.task is None else [str(flags.task)]
+    read = {"tasks": ", ".join(tasks), "pairs": flags.pairs, "perplexity": flags.perplexity}
+    screen.tell("reading", model=str(model), **{what: str(name) for what, name in read.items() if name})
 
 
 def _measure_words(run: RunDir, trained: Trained, screen: Screen) -> None:
@@ -157,7 +172,9 @@ def _measure_words(run: RunDir, trained: Trained, screen: Screen) -> None:
     renamed = {"bytes": "word_bytes", "tokens": "word_tokens", "skipped": "words_skipped"}
     heldout = {**summary["heldout"], **{renamed.get(key, key): value for key, value in bits.items()}}
     run.update_summary(heldout=heldout, samples=samples(trained))
-    screen.tell("heldout", nats_per_token=heldout["nats_per_token"], word_bits_per_byte=heldout["word_bits_per_byte"])
+    told = {key: heldout[key] for key in ("nats_per_token", "word_bits_per_byte")}
+    if any(summary["heldout"].get(key) != value for key, value in told.items()):  # known since an earlier evaluation
+        screen.tell("heldout", **told)
 
 
 def _score(
@@ -169,7 +186,8 @@ def _score(
         message = f"rows are cut to {longest} tokens, the most that {subject.name} takes; {plan.protocol.name} asks for {asked}"
         screen.tell("notice", message=message)
     probe(place, subject, flags, screen)
-    head = head_for(subject) if any(d.task.suite == OWN for d in plan.data) else plan.protocol.head
+    own = next((d.task for d in plan.data if d.task.suite == OWN), None)
+    head = plan.protocol.head if own is None else head_for(subject, pooling_for(subject, own, plan.protocol))
     for data in plan.data:
         if data.task.suite == OWN:
             screen.tell("task", **told(data))
@@ -182,9 +200,14 @@ def _score(
         bare = replace(plan, data=tuple(replace(d, test={}) for d in plan.data))
         without = sections(evaluate_tasks(fresh, bare, own_head=head, progress=screen.tell).scored, {})
     summary = read_json(place.summary)
-    for name, new in (("scores", found), ("untrained", without)):
-        if new:
-            place.update_summary(**{name: added(summary.get(name), new)})
+    known, gone = backed(summary.get("scores"), subject.scores)
+    if gone:
+        message = f"{', '.join(gone)}: no longer in summary.json, since the score files are gone"
+        screen.tell("notice", message=message)
+    if found or gone:
+        place.update_summary(scores=added(known, found))
+    if without:
+        place.update_summary(untrained=added(summary.get("untrained"), without))
     show_scores(found, without, screen)
     if flags.submission is not None:
         filled = submission.write_submission(flags.submission, result.answers, fill=flags.submission_fill)

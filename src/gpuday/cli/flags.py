@@ -25,6 +25,7 @@ def whole(_kind: type, tokens: Sequence[Token]) -> int:
 Whole = Annotated[int, Parameter(converter=whole)]
 Folders = Annotated[tuple[Path, ...], Parameter(negative=())]
 Mnli = Literal["once", "twice"]
+All = Annotated[bool, Parameter(name="--all", negative=())]
 TextColumns = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 
 
@@ -93,6 +94,8 @@ class TaskFlags:
     """Fine-tunings of each task, each with its own seed. [the protocol's, 5 or 3; 1 in gpuday run]"""
     task_rows: Whole | None = None
     """At most this many training rows of a task, which the protocol's name then says: P1-rows-500."""
+    pooling: Literal["first", "mean"] | None = None
+    """What heads of whole rows read: position 0, or the mean of all tokens; the protocol's name then says it. [the model's]"""
     train_fraction: str | None = None
     """Shares of the training rows, each scored, from which curves are made: 1,0.5,0.25,0.1. [1]"""
     untrained: Annotated[bool, Parameter(negative=())] = False

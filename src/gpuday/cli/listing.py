@@ -9,6 +9,7 @@ from gpuday import presets
 from gpuday.cli.changed import changed
 from gpuday.core import parts
 from gpuday.core.clock import Budget
+from gpuday.core.errors import UsageError, nearest
 from gpuday.core.explained import Knob, knobs, papers, plain, settings, slots, summary, written
 from gpuday.models.encoder import EncoderConfig
 from gpuday.recipe import KINDS, Recipe
@@ -49,11 +50,36 @@ def places() -> dict[str, str]:
     return {**short, **whole}
 
 
-def parts_of(what: str, *, brief: bool) -> list[Row]:
-    """The parts of a kind, or those that may stand at a place of the recipe, with their knobs and the keys of these."""
-    kind = what if what in KINDS else places()[what]
+def kind_of(what: str) -> str:
+    """The kind of part that was asked for by its name, or by a place of the recipe."""
+    return what if what in KINDS else places()[what]
+
+
+def meant(name: str) -> str:
+    """What to type for a part that is asked for without its kind; "" where none is called so."""
+    kinds = [kind for kind, part in KINDS.items() if name in parts.names(part)]
+    return " or ".join(f"gpuday list {kind} {name}" for kind in kinds)
+
+
+def choices_of(what: str) -> list[Row]:
+    """A line for each part of a kind, or that may stand at a place of the recipe: how it is chosen, what it is, its paper."""
+    kind = kind_of(what)
     key, several = _place(what, kind)
-    known = [(name, parts.find(KINDS[kind], name)) for name in parts.names(KINDS[kind])]
+    lines = (
+        next(_lines(name, parts.find(KINDS[kind], name), key, several=several)) for name in parts.names(KINDS[kind])
+    )
+    return [{key: value for key, value in line.items() if key != "values"} for line in lines]
+
+
+def parts_of(what: str, name: str | None = None, *, brief: bool) -> list[Row]:
+    """The parts of a kind, or those that may stand at a place of the recipe, with their knobs and the keys of these; the one
+    that is named, or all. Raises UsageError for a name that none has."""
+    kind = kind_of(what)
+    key, several = _place(what, kind)
+    names = parts.names(KINDS[kind])
+    if name is not None and name not in names:
+        raise UsageError(f"no {kind} is called {name!r}", where=f"list {what}", fix=nearest(name, names))
+    known = [(n, parts.find(KINDS[kind], n)) for n in names if name in (None, n)]
     if brief:
         return [row for name, part in known for row in _lines(name, part, key, several=several)]
     return [_part(kind, part) | {"knobs": [_knob(k) for k in _settings(part, key, several)]} for _, part in known]

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,13 +13,13 @@ from gpuday.cli.screen import Screen
 from gpuday.core.absent import why_absent
 from gpuday.core.errors import DataError, UsageError
 from gpuday.core.rundir import fsync_folder, no_link
-from gpuday.evaluate.tasks.own_stream import unlabelled_parts
-from gpuday.evaluate.tasks.rows import Rows
+from gpuday.evaluate.tasks.own_stream import Part, unlabelled_parts
 from gpuday.export.predicting import ROWS, Predicting, load_finetuned
 from gpuday.train.device import configure, pick_device
 
 FORMATS = (".jsonl", ".csv")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # beginnings of what a spreadsheet computes
+SHOWN = 10  # lines without text in a warning
 CELLS = ("number", "id", "prediction", "probability", "probabilities")
 
 Row = dict[str, Any]
@@ -42,14 +42,20 @@ def predict_command(
         device = pick_device()
         configure(device, exact=True)
         model = load_finetuned(folder, device=device)
-        count = 0
+        count, unanswered, lines, unit = 0, 0, list[int](), ""
         with _replacing(out) as write:
-            for rows in unlabelled_parts(model.kept.as_task(), file, text or _columns(model), ROWS):
-                for row in _numbered(model, rows, count):
+            parts = unlabelled_parts(model.kept.as_task(), file, text or _columns(model), ROWS, named=bool(text))
+            for part in parts:
+                for row in _numbered(model, part, count):
                     write(row)
-                count += len(rows)
+                count += len(part.rows)
+                unanswered += len(part.empty)
+                lines += list(part.empty.values())[: SHOWN - len(lines)]
+                unit = part.unit
                 screen.tell("progress", rows=count)
-        screen.tell("predict", task=model.kept.task, rows=count, file=os.fspath(out))
+        if unanswered:
+            screen.tell("notice", message=_without_text(unanswered, lines, unit))
+        screen.tell("predict", task=model.kept.task, rows=count, unanswered=unanswered, file=os.fspath(out))
 
 
 def _columns(model: Predicting) -> tuple[str, ...]:
@@ -60,10 +66,20 @@ def _columns(model: Predicting) -> tuple[str, ...]:
     return (kept.columns.text_a, *([kept.columns.text_b] if kept.columns.text_b is not None else []))
 
 
-def _numbered(model: Predicting, rows: Rows, before: int) -> Iterator[Row]:
-    for at, answer in enumerate(model.predict(rows)):
-        named = {} if rows.ids is None else {"id": rows.ids[at]}
+def _numbered(model: Predicting, part: Part, before: int) -> Iterator[Row]:
+    """The answers of all rows that have their texts, and an empty one of each that has not."""
+    ids = part.rows.ids
+    for at, answer in enumerate(model.predict(part.rows, but=part.empty)):
+        named = {} if ids is None else {"id": ids[at]}
         yield {"number": before + at + 1, **named, **answer}
+
+
+def _without_text(count: int, lines: Sequence[int], unit: str) -> str:
+    """`1 row has no text, and so no answer: line 3`"""
+    one = f"1 row has no text, and so no answer: {unit}"
+    what = one if count == 1 else f"{count:,} rows have no text, and so no answer: {unit}s"
+    more = f" and {count - len(lines):,} more" if count > len(lines) else ""
+    return f"{what} {', '.join(map(str, lines))}{more}"
 
 
 def _check_out(out: Path, file: Path) -> None:

@@ -47,11 +47,19 @@ def probe(place: RunDir, subject: Subject, flags: TaskFlags, screen: Screen) -> 
         section = perplexity_section(subject, flags.perplexity, progress=screen.tell)
         found[f"perplexity-{section['file']}"] = section
         told = ("file", "pseudo_perplexity", "nats_per_token", "word_bits_per_byte")
-        screen.tell("perplexity", **{key: section[key] for key in told})
+        screen.tell("perplexity", **{key: section[key] for key in told}, **_spread(section))
     if found:
         known = read_json(place.summary).get("probes") or {}
         same = {name: old for name, old in known.items() if old.get("model_hash") == subject.model_hash}
         place.update_summary(probes={**same, **found})
+
+
+def _spread(section: dict[str, Any]) -> dict[str, Any]:
+    """Between what the perplexity of such a text lies, and over what; or why that is not known."""
+    if (ends := section["interval"]) is None:
+        return {"no_interval": section["no_interval"]}
+    what = ends["method"].rpartition(", ")[2]
+    return {"low": ends["low"], "high": ends["high"], "over": f"{ends['n']:,} {what}"}
 
 
 def _row(named: tuple[str, dict[str, Any]]) -> dict[str, Any]:

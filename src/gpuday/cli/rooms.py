@@ -6,14 +6,15 @@ from pathlib import Path
 from gpuday import presets
 from gpuday.cli import listing
 from gpuday.cli.changed import changed
-from gpuday.cli.flags import Flags, Output
+from gpuday.cli.flags import All, Flags, Output
 from gpuday.cli.resolve import know_parts, resolve_recipe
 from gpuday.cli.screen import Screen
-from gpuday.core import config
+from gpuday.core import config, parts
 from gpuday.core.absent import why_absent
 from gpuday.core.errors import DataError, FitError, UsageError, nearest
 from gpuday.core.explained import slots, summary
 from gpuday.core.rundir import RunDir
+from gpuday.export.card import auto_of, literal
 from gpuday.export.hf import export
 from gpuday.presets.sizes import SIZES
 from gpuday.recipe import KINDS, Recipe
@@ -34,11 +35,22 @@ def report_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B0
         report_room(existing(run, output, screen), screen)
 
 
-def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # noqa: B008
-    """Runs in a folder; or, given a kind of part or a place in the recipe where one stands, the parts with their knobs;
-    `parts` of all kinds, `axes` of a model, `presets`, `sizes`."""
+def list_command(
+    what: str = "runs",
+    name: str | None = None,
+    *,
+    all_: All = False,
+    output: Output = Output(),  # noqa: B008
+) -> None:
+    """Runs in a folder; or, given a kind of part or a place in the recipe where one stands, the parts, with the knobs of the
+    one that is named or of `all_`; `parts` of all kinds, `axes` of a model, `presets`, `sizes`."""
     with Screen(as_json=output.json) as screen:
         know_parts(output.part, screen)
+        is_kind = what in KINDS or what in listing.places()
+        if (name is not None or all_) and not is_kind:
+            given = name if name is not None else "--all"
+            fix = listing.meant(name or "") or f"leave {given} out, or name a kind of part, such as optimizer"
+            raise UsageError(f"{given} beside {what}, which is no kind of part", where="list", fix=fix)
         if what == "presets":
             screen.table("presets", [{"preset": n, "what": summary(presets.find(n))} for n in presets.names()])
         elif what == "sizes":
@@ -48,8 +60,12 @@ def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # n
         elif what == "axes":
             title = f"axes of the model, and the presets that have others at size {listing.SHOWN_SIZE}"
             screen.table(title, listing.axes(brief=not screen.as_json))
-        elif what in KINDS or what in listing.places():
-            screen.table(_parts_title(what), listing.parts_of(what, brief=not screen.as_json))
+        elif is_kind and (screen.as_json or all_ or name is not None):
+            screen.table(_parts_title(what), listing.parts_of(what, name, brief=not screen.as_json))
+        elif is_kind:
+            screen.table(_parts_title(what), listing.choices_of(what))
+            example = next(iter(parts.names(KINDS[listing.kind_of(what)])))
+            screen.tell("knobs", message=f"gpuday list {what} {example} shows those of one, --all of each")
         elif Path(what).is_dir():
             runs = listing.runs(Path(what))
             title, brief = listing.in_brief(runs)
@@ -60,7 +76,8 @@ def list_command(what: str = "runs", *, output: Output = Output()) -> None:  # n
             screen.table("runs", [])
         else:
             known = list(dict.fromkeys([*KINDS, *listing.places(), "parts", "axes", "presets", "sizes", "runs"]))
-            fix = why_absent(what) if "/" in what and not Path(what).exists() else nearest(what, known)
+            fix = listing.meant(what) or nearest(what, known)
+            fix = why_absent(what) if "/" in what and not Path(what).exists() else fix
             raise UsageError(f"{what!r} is neither a folder nor a kind", where="list", fix=fix)
 
 
@@ -103,9 +120,17 @@ def _export(run: RunDir, screen: Screen) -> str:
     """Why nothing was written; empty where a folder was."""
     section = export(run.root)
     run.update_summary(export=section)
-    reason = str(section["reason"])
-    screen.tell("export", kind=section["kind"], parity_max_abs=section["parity_max_abs"], reason=reason)
-    return reason if section["folder"] is None else ""
+    reason, folder = str(section["reason"]), section["folder"]
+    python = "" if folder is None else f"transformers.{auto_of(section)}.from_pretrained({literal(folder)})"
+    screen.tell(
+        "export",
+        kind=section["kind"],
+        folder=folder,
+        parity_max_abs=section["parity_max_abs"],
+        python=python,
+        reason=reason,
+    )
+    return reason if folder is None else ""
 
 
 def _use(run: RunDir) -> str:
@@ -122,6 +147,6 @@ def report_room(run: RunDir, screen: Screen) -> None:
 
 def _parts_title(what: str) -> str:
     """What the parts are, and all places where they may stand."""
-    kind = what if what in KINDS else listing.places()[what]
+    kind = listing.kind_of(what)
     where = [key for key, found, _ in slots(Recipe) if found is KINDS[kind]]
     return f"{kind}, at {', '.join(where)}" if where else kind

@@ -22,9 +22,13 @@ def show_scores(sections: Mapping[str, Section], untrained: Mapping[str, Section
 
 
 def task_rows(section: Section, untrained: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each task: its median over n seeds with its interval and spread, and what it is to be held against."""
+    """A row for each task: its median over n seeds with its interval and spread, and what it is to be held against.
+
+    The pooling stands there where it is another than position 0 for one of them.
+    """
     tasks = section["tasks"]
     methods = dict.fromkeys(method for row in tasks.values() for method in row["baseline"])
+    pooled = any(row.get("pooling") == "mean" for row in tasks.values())
     rows = []
     for name, row in tasks.items():
         against = {method: row["baseline"].get(method) for method in methods}
@@ -39,6 +43,7 @@ def task_rows(section: Section, untrained: Mapping[str, Any]) -> list[dict[str, 
                 "spread": row["spread"],
                 **against,
                 "protocol": row["protocol"],
+                **({"pooling": row["pooling"]} if pooled else {}),
             }
         )
     return rows

@@ -25,6 +25,7 @@ from gpuday.core.printable import plain
 
 LEAST_SECONDS = 1.0  # between two events of one kind that come in streams
 STREAMS = ("step", "progress", "finetune")
+LOOKS = ("validation", "heldout")
 LEAST_COLUMN = 7  # characters of a narrow table's columns, with what divides them
 LONGEST = 4000  # characters of one value: a key of a megabyte in a file must not fill the screen
 
@@ -75,7 +76,9 @@ def duration(seconds: float) -> str:
 
 
 def figure(value: Any) -> str:
-    """A number for people: four significant digits, thousands apart; anything else as text."""
+    """A number for people: four significant digits, thousands apart; of a table each behind its name; anything else as text."""
+    if isinstance(value, dict):
+        return "; ".join(f"{one_line(str(name))} {figure(of_it)}" for name, of_it in value.items())
     if isinstance(value, bool) or not isinstance(value, int | float):
         return one_line(str(value))
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
@@ -92,7 +95,7 @@ class Screen:
         self._deaf = silent
         self._last: dict[str, float] = {}
         self._bar: Progress | None = None
-        self._speed: float | None = None
+        self._nats = ""
 
     def __enter__(self) -> "Screen":
         return self
@@ -167,6 +170,8 @@ class Screen:
     def _show_line(self, event: str, values: dict[str, Any]) -> None:
         if event == "validation" and values.get("final"):
             self._end_bar()
+        if event in LOOKS and not self._is_news(values):
+            return
         reasons = values.pop("reasons", {})
         shown = ", ".join(
             f"{k.replace('_', ' ')} {duration(v) if k == 'left' else figure(v)}"
@@ -178,6 +183,15 @@ class Screen:
         for name, reason in reasons.items():
             line.append(f"\n{'':12}{one_line(name)}: {one_line(reason)}")
         (self._bar.console if self._bar else self.console).print(line, soft_wrap=True)
+
+    def _is_news(self, values: dict[str, Any]) -> bool:
+        """Whether a look at held-out text says what the last line of one did not; a loss that it said already is taken out of
+        the values. The last look of a training is always told, whole."""
+        told, self._nats = self._nats, figure(values.get("nats_per_token"))
+        if values.get("final") or told != self._nats:
+            return True
+        values.pop("nats_per_token", None)
+        return values.get("word_bits_per_byte") is not None
 
     def _end_bar(self) -> None:
         if self._bar is not None:

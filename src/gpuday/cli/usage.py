@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable
 from typing import Literal, get_args, get_origin
 
-from cyclopts import CoercionError, CycloptsError, MissingArgumentError, UnknownOptionError
+from cyclopts import Argument, CoercionError, CycloptsError, MissingArgumentError, UnknownOptionError
 from cyclopts.exceptions import RepeatArgumentError, UnknownCommandError, UnusedCliTokensError
 
 from gpuday import presets
@@ -37,8 +37,7 @@ def explain(error: CycloptsError) -> UsageError:
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.keyword or error.argument.name
         if error.argument.parameter.required is not False and error.keyword is None and not error.argument.tokens:
-            word = name.lstrip("-").upper()
-            return UsageError(f"{command} needs {word}", where=where, fix=f"gpuday {command} {word}, or {name} {word}")
+            return _needs(error, command)
         tokens = list(error.root_input_tokens or ())
         after = tokens[tokens.index(name) + 1 :][:1] if name in tokens else []
         if after:  # a value such as -5m is read as a flag
@@ -51,6 +50,24 @@ def explain(error: CycloptsError) -> UsageError:
         fix = habits.misplaced(stray[0]) or "give values behind their flag, and a path with blanks in quotes"
         return UsageError(f"{stray[0]!r} is one word too many", where=where, fix=fix)
     return UsageError(str(error).splitlines()[0], where=where, fix=f"see {where} --help")
+
+
+def _needs(error: MissingArgumentError, command: str) -> UsageError:
+    """What a command cannot do without, as it is to be typed: words in their order, then flags."""
+    assert error.argument is not None
+    every = [argument for argument in app[command].assemble_argument_collection() if argument.required]
+    typed = {a.name: _typed(a) for a in (*every, error.argument)}
+    ordered = sorted(every, key=lambda a: (a.index is None, a.index or 0))
+    line = " ".join(["gpuday", command, *(typed[a.name] for a in ordered or (error.argument,))])
+    lone = len(every) < 2 and error.argument.index is not None
+    other = f", or {error.argument.name} {typed[error.argument.name]}" if lone else ""
+    missing = typed[error.argument.name]
+    return UsageError(f"{command} needs {missing}", where=f"gpuday {command}", fix=f"{line}{other}")
+
+
+def _typed(argument: Argument) -> str:
+    word = argument.name.lstrip("-").upper()
+    return word if argument.index is not None else f"{argument.name} {word}"
 
 
 @functools.cache

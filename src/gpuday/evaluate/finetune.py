@@ -24,11 +24,12 @@ from gpuday.evaluate.buckets import IGNORED, Encoded, dev_batches, train_batches
 from gpuday.evaluate.decoding import answers_of_rows, best_spans, tags_of_words, unread_tag
 from gpuday.evaluate.encoding import Asked, EncodedTask, encode_task
 from gpuday.evaluate.metrics import Predicted, measure
+from gpuday.evaluate.pooling import pooling_for
 from gpuday.evaluate.protocols import P1, Protocol
 from gpuday.evaluate.subject import Subject
 from gpuday.evaluate.tasks.rows import TaskData
 from gpuday.evaluate.tasks.task import Task
-from gpuday.models.downstream import Classifier, Spans, Tagger
+from gpuday.models.downstream import Classifier, Pooling, Spans, Tagger
 from gpuday.train.device import has_bf16, synchronise
 
 DEV_BATCH = 64  # token rows; the score does not depend on it
@@ -103,13 +104,14 @@ def finetune(
     rows = encode_task(subject, data, protocol) if encoded is None else encoded
     task, name = data.task, f"finetune/{data.task.name}"
     device, dtype = subject.device, compute_dtype(subject.device)
+    pooling = pooling_for(subject, task, protocol)
     # Dropout and the head's initial weights are drawn from torch's global generator: it is set for them and put back.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         body = subject.body(dropout=protocol.dropout, dtype=dtype)
         if start is not None:
             body.load_state_dict(start)
         torch.manual_seed(stream_seed(seed, f"{name}/head"))
-        model = build_head(task, body, subject.width, protocol).to(device)
+        model = build_head(task, body, subject.width, protocol, pooling).to(device)
         torch.manual_seed(stream_seed(seed, f"{name}/dropout"))
         began = time.perf_counter()
         loss, steps = _train(model, rows.train, protocol, task, seed, name, progress)
@@ -144,13 +146,14 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bf16(device) else torch.float32
 
 
-def build_head(task: Task, body: nn.Module, width: int, protocol: Protocol) -> nn.Module:
-    """A new head for the task's kind on a body; its weights are drawn from torch's generator."""
+def build_head(task: Task, body: nn.Module, width: int, protocol: Protocol, pooling: Pooling | None) -> nn.Module:
+    """A new head for the task's kind on a body; its weights are drawn from torch's generator. Heads of tokens pool nothing."""
     if task.kind == "tagging":
         return Tagger(body, width, task.outputs, head=protocol.head, dropout=protocol.dropout)
     if task.kind == "span":
         return Spans(body, width, head=protocol.head, dropout=protocol.dropout)
-    return Classifier(body, width, task.outputs, head=protocol.head, dropout=protocol.dropout)
+    assert pooling is not None, "a head of whole rows reads one of the two"
+    return Classifier(body, width, task.outputs, head=protocol.head, pooling=pooling, dropout=protocol.dropout)
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], protocol: Protocol) -> torch.optim.AdamW:

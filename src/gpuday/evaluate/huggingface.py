@@ -6,6 +6,7 @@ Shapes: B rows, L positions, D width, P predicted positions, V vocabulary.
 import copy
 import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from gpuday.evaluate.model_folder import (
     quiet,
     read_config,
 )
+from gpuday.evaluate.pooling import pooling_of_folder
 from gpuday.evaluate.reading import Reader, reader_of_fast
 from gpuday.evaluate.subject import Predictor, Subject, hash_tensors
 from gpuday.train.device import configure, pick_device
@@ -48,6 +50,7 @@ def subject_of_folder(folder: Path, scores: Path) -> Subject:
     length = _longest(base, settings, tokenizer)
     width = _tried(inside, base, reader)
     no_predictor = _why_no_predictor(whole, new)
+    pooling, no_pooling = pooling_of_folder(inside, settings)
     state = whole.state_dict()
 
     def fresh(dropout: float) -> Any:
@@ -65,12 +68,15 @@ def subject_of_folder(folder: Path, scores: Path) -> Subject:
             read_json(inside / CONFIG),
             reader,
             length,
+            pooling or no_pooling,
         ),
         recipe_fingerprint=None,
         scores=scores,
         make_body=lambda dropout, dtype: HuggingFaceBody(fresh(dropout).base_model, dtype),
         make_predictor=None if no_predictor else lambda dtype: HuggingFacePredictor(fresh(0.0), dtype),
         no_predictor=no_predictor,
+        pooling=pooling,
+        no_pooling=no_pooling,
     )
 
 
@@ -112,6 +118,13 @@ class HuggingFacePredictor(Predictor):
         assert logits.shape[:2] == (1, len(positions)), logits.shape
         return logits[0].float()
 
+    def logits_at(self, ids: Tensor, places: Tensor) -> Tensor:
+        first = torch.arange(len(ids), device=ids.device) * ids.shape[1]
+        return self.logits(ids, torch.ones_like(ids, dtype=torch.bool), first + places)
+
+    def compile(self, notice: Callable[[str], None]) -> None:
+        """Stays as it is: a hook cuts its trunk's answer."""
+
     def _cut(self, module: nn.Module, inputs: object, output: Any) -> Any:
         del module, inputs
         assert self._positions is not None, "logits sets them"
@@ -120,12 +133,13 @@ class HuggingFacePredictor(Predictor):
         return output
 
 
-def _hash(weights: str, settings: dict[str, Any], reader: Reader, length: int) -> str:
+def _hash(weights: str, settings: dict[str, Any], reader: Reader, length: int, pooling: str) -> str:
     """xxh3-128 of all that a score depends on in a folder; which version wrote it, from where, and which class it was saved
     from are not among it."""
     settings = {key: value for key, value in settings.items() if key not in _NOT_ASKED}
     reading = [reader.tokenizer.to_str(), reader.pad_id, reader.mask_id, reader.typed, reader.side]
     whole = [weights, settings, *reading, reader.tokenizer.encode_special_tokens, length]
+    whole += [] if pooling == "first" else [pooling]  # which says what no hash said while it was the only one
     return xxhash.xxh3_128_hexdigest(json.dumps(whole, sort_keys=True).encode())
 
 

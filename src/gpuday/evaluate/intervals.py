@@ -39,8 +39,8 @@ class Interval:
     """The share of such intervals that was asked to hold the true value, which a bootstrap of many values comes near to; of
     the median of n values at most the share that their whole range holds: 1 - 2**(1 - n)."""
     method: str
-    """BCa; percentile, where BCa is not defined for these values; constant, where all values are equal; over rows:
-    rows or groups."""
+    """BCa; percentile, where BCa is not defined for these values; constant, where all values are equal; behind a comma what
+    was resampled: rows, groups, documents."""
     n: int
     """Values, rows or groups that were drawn from; of two samples the smaller."""
 
@@ -55,7 +55,8 @@ def bca(
 
     None where a sample has fewer than 3 values. An interval of few seeds is rough: of 5 it reaches from the least to the
     largest nearly always, which holds the true median in 94% of cases; of 3 it does so mostly, and no more than 75% can
-    hold it. Its `confidence` says so; that of several samples, of a mean or of equal values is what was asked for.
+    hold it. Its `confidence` says so; that of several samples, of a mean or of equal values is what was asked for: of two
+    models' medians `comparison.most_confidence` says what it can be.
     """
     least = min(len(sample) for sample in samples)
     if least < LEAST_SEEDS:
@@ -101,6 +102,22 @@ def rows_interval(
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
     method = "percentile, rows" if groups is None else "percentile, groups"
     return Interval(low=low, high=high, confidence=confidence, method=method, n=n)
+
+
+def ratio_interval(
+    parts: NDArray[np.float64], what: str, *, confidence: float = CONFIDENCE, seed: int = 0
+) -> Interval | None:
+    """The interval of sum(a) / sum(b) over units that might have been drawn instead of these; parts [N, 2] = (a, b) of each.
+
+    Percentiles of 1,000 resamples of whole units, called `what`: rows of which several belong to a unit are no news of each
+    other. None below 3 units.
+    """
+    if len(parts) < LEAST_SEEDS:
+        return None
+    draws = generator(seed, f"ratio/{what}")
+    values = _ratio(_drawn(parts, np.ones(len(parts), dtype=np.int64), draws))
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
+    return Interval(low=low, high=high, confidence=confidence, method=f"percentile, {what}", n=len(parts))
 
 
 def _resampled_values(

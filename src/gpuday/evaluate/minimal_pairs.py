@@ -31,7 +31,7 @@ from gpuday.train.device import describe
 GOOD, BAD = "sentence_good", "sentence_bad"
 SUFFIXES = (".jsonl", ".ndjson")
 MOST_LINE = 1 << 20  # bytes
-VERSION = 1  # of the way pairs are scored
+VERSION = 2  # of the way pairs are scored
 _Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 

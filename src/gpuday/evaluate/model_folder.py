@@ -135,16 +135,24 @@ def _transformer_folder(folder: Path) -> Path:
     """The folder itself, or the transformer's inside of a sentence-transformers folder."""
     if not (folder / MODULES).is_file():
         return folder
-    modules = read_json(folder / MODULES)
+    if (inside := module_folder(folder, "Transformer")) is None:
+        raise DataError("no transformer stands in the list of modules", where=str(folder / MODULES), fix=WANTED)
+    return inside
+
+
+def module_folder(folder: Path, kind: str) -> Path | None:
+    """Where the first module of a kind lies in a sentence-transformers folder; None where its list has none."""
+    where = str(folder / MODULES)
     try:
-        path = next(str(m["path"]) for m in modules if str(m["type"]).rsplit(".", 1)[-1] == "Transformer")
-    except (StopIteration, TypeError, KeyError) as error:
-        raise DataError(
-            "no transformer stands in the list of modules", where=str(folder / MODULES), fix=WANTED
-        ) from error
+        modules = ((str(m["path"]), str(m["type"])) for m in read_json(folder / MODULES))
+        path = next((path for path, name in modules if name.rsplit(".", 1)[-1] == kind), None)
+    except (TypeError, KeyError) as error:
+        raise DataError("the list of modules is damaged", where=where, fix=WANTED) from error
+    if path is None:
+        return None
     inside = (folder / path).resolve()
     if not inside.is_relative_to(folder.resolve()):
-        raise DataError(f"a module lies outside of the folder: {path}", where=str(folder / MODULES), fix=WANTED)
+        raise DataError(f"a module lies outside of the folder: {path}", where=where, fix=WANTED)
     return inside
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from gpuday.core.errors import DataError, UsageError, nearest
 from gpuday.evaluate.checking import check_data
+from gpuday.evaluate.pooling import is_pooled
 from gpuday.evaluate.protocols import PROTOCOLS, SHORT_ROWS, Protocol
 from gpuday.evaluate.tasks import Selection, Task, TaskData, load, parse_tasks
 from gpuday.evaluate.tasks.rows import cap_rows
+from gpuday.models.downstream import Pooling
 
 SHORT = "-short"
 STARTING = "glue"  # suite whose tasks a protocol may start from one another; a user's own may have their names
@@ -29,13 +31,13 @@ class Plan:
 
     def used(self, data: TaskData) -> Protocol:
         """The protocol by the name that it has for a task: where it caps neither its rows nor those of the task that it
-        starts from, it is the one without a cap."""
+        starts from, it is the one without a cap; where the task's head reads every token, the one without a pooling."""
         parent = parent_of(self.protocol, data.task)
         theirs = [d for d in self.data if d.task.suite == STARTING and d.task.name.lower() == parent]
         rows = max(len(d.train) for d in (data, *theirs))
-        return (
-            self.protocol if self.protocol.rows is not None and self.protocol.rows < rows else uncapped(self.protocol)
-        )
+        capped = self.protocol.rows is not None and self.protocol.rows < rows
+        found = self.protocol if capped else uncapped(self.protocol)
+        return found if is_pooled(data.task) else unpooled(found)
 
     def part(self, data: TaskData, fraction: float) -> TaskData:
         """A task with a share of its rows. Which they are depends on the task alone, and those of a smaller share are among
@@ -53,15 +55,17 @@ def make_plan(
     protocol: Protocol | str = "P1",
     seeds: int | None = None,
     train_rows: int | None = None,
+    pooling: Pooling | None = None,
     fractions: tuple[float, ...] = (1.0,),
     test: bool = False,
 ) -> Plan:
     """Read the tasks' files. Raises UsageError for what cannot be meant, DataError for files that cannot be used, and as
     `check_data` does for every share of the rows.
 
-    `own` is a task of the user's; `seeds` is None for the protocol's number; `test` keeps rows without labels.
+    `own` is a task of the user's; `seeds` is None for the protocol's number; `pooling` is None for every subject's own; `test`
+    keeps rows without labels.
     """
-    known = protocol_of(protocol, train_rows)
+    known = pooled(protocol_of(protocol, train_rows), pooling)
     if seeds is not None and seeds < 1:
         raise UsageError(f"{seeds} task seeds", where="--task-seeds", fix="give 1 seed or more")
     if known.sweep is not None and fractions != (1.0,):
@@ -119,6 +123,21 @@ def uncapped(protocol: Protocol) -> Protocol:
     if protocol.rows is None:
         return protocol
     return replace(protocol, name=protocol.name.removesuffix(SHORT).removesuffix(f"-rows-{protocol.rows}"), rows=None)
+
+
+def pooled(protocol: Protocol, pooling: Pooling | None) -> Protocol:
+    """The same under which every subject is read in one way, which its name says before a cap: P1-mean-short."""
+    if pooling is None:
+        return protocol
+    bare = uncapped(protocol).name
+    return replace(protocol, name=f"{bare}-{pooling}{protocol.name.removeprefix(bare)}", pooling=pooling)
+
+
+def unpooled(protocol: Protocol) -> Protocol:
+    """The same under which every subject is read in its own way, under its name."""
+    if protocol.pooling is None:
+        return protocol
+    return replace(protocol, name=protocol.name.replace(f"-{protocol.pooling}", "", 1), pooling=None)
 
 
 def parent_of(protocol: Protocol, task: Task) -> str | None:

@@ -7,16 +7,16 @@ P2 is that of Warner et al., arXiv 2412.13663 (ModernBERT): the best of a sweep 
 from the encoder that was fine-tuned on MNLI. Grid, epochs, parent and batch are those of their appendix E.1 (the batch in its
 second version). Head, optimizer, betas, eps and length are those of their code (`src/bert_layers/model.py` and the defaults of
 `src/evals/glue_jobs.py`); rise and fall of the rate are those of MosaicBERT's recipe (Portes et al., arXiv 2312.17482), on
-which that code is built. Not found in print, and chosen here: dropout as in P1. Not theirs: the head reads position 0; an
-incomplete last batch is dropped; the setting is chosen by a seed of its own, so that no reported seed was chosen for its
-luck; no fine-tuning ends early, since their rule for that is not published.
+which that code is built. Not found in print, and chosen here: dropout as in P1; what the head reads of a row, which is the
+subject's own pooling. Not theirs: an incomplete last batch is dropped; the setting is chosen by a seed of its own, so that no
+reported seed was chosen for its luck; no fine-tuning ends early, since their rule for that is not published.
 """
 
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
-from gpuday.models.downstream import Head
+from gpuday.models.downstream import Head, Pooling
 
 SHORT_ROWS = 8000  # train rows of P1-short
 SHORT_SEEDS = 3
@@ -74,6 +74,8 @@ class Protocol:
     """Longer rows are cut; contexts of span tasks become several windows."""
     head: Head = "paper"
     """Which layers stand between the encoder and the answer: models/downstream.py."""
+    pooling: Pooling | None = None
+    """What the head of a task of whole rows reads of them; None: what the subject's own does."""
     rows: int | None = None
     """Train rows that are used; None: all."""
     seeds: int = 5

@@ -21,10 +21,11 @@ from gpuday.evaluate.protocols import P1, Protocol
 
 IDENTITY = (
     *("task", "version", "protocol", "hyperparameters", "seed", "fraction", "train_rows"),
-    *("data_hash", "model_hash", "start"),
+    *("data_hash", "model_hash", "start", "pooling"),
 )
-# Which seeds are asked for, and which rows, changes no score: the rows are counted and hashed beside.
-NO_HYPERPARAMETERS = ("name", "rows", "seeds")
+# Which seeds are asked for, and which rows, changes no score: the rows are counted and hashed beside. The pooling stands
+# beside as it was used, whether it was asked for or the subject's own.
+NO_HYPERPARAMETERS = ("name", "rows", "seeds", "pooling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ class Score:
     start: str | None
     """Where fine-tuning began, if not at these weights: the task with its version, protocol, rows, and the hash of its
     data."""
+    pooling: str | None
+    """What the head read: first, position 0; mean, that of all tokens; None in a tagging and in span tasks."""
     subject: str
     """Name of the run or folder."""
     subject_kind: str
@@ -125,6 +128,17 @@ def read_score(path: Path, identity: dict[str, Any]) -> Score | None:
     if not isinstance(values, dict) or any(key not in values or values[key] != identity[key] for key in IDENTITY):
         return None
     return Score(**values) if _is_typed(values) else None
+
+
+def is_older(path: Path) -> bool:
+    """Whether a file is a score as another version of this package wrote it: whole, with other fields."""
+    if not path.is_file():
+        return False
+    try:
+        values = read_json(path)
+    except DataError:
+        return False
+    return isinstance(values, dict) and "task" in values and values.keys() != {f.name for f in fields(Score)}
 
 
 def write_score(path: Path, score: Score) -> None:

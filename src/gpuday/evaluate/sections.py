@@ -3,12 +3,13 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gpuday.evaluate.aggregates import MATCHED, MISMATCHED, TaskScore, aggregates
 from gpuday.evaluate.curves import Point, curves
 from gpuday.evaluate.intervals import bca
-from gpuday.evaluate.scorefile import Score, plain_interval
+from gpuday.evaluate.scorefile import Score, plain_interval, suite_folder
 from gpuday.evaluate.tasks import Task
 from gpuday.evaluate.tasks.pydocs import PYDOCS
 from gpuday.evaluate.tasks.selection import SUITES
@@ -83,6 +84,7 @@ def task_row(task: Task, scores: Sequence[Score]) -> dict[str, Any]:
         "in_mean": task.in_mean,
         "metrics": {m: statistics.median(s.metrics[m] for s in scores) for m in first.metrics},
         "protocol": first.protocol,
+        "pooling": first.pooling,
         "chosen": first.chosen,
         "start": first.start,
         "version": first.version,
@@ -100,6 +102,30 @@ def task_row(task: Task, scores: Sequence[Score]) -> dict[str, Any]:
 def median_of(scores: Sequence[Score]) -> Score:
     """The score that is the median; of an even number the lower one of the two in the middle."""
     return sorted(scores, key=lambda score: (score.value, score.seed))[(len(scores) - 1) // 2]
+
+
+def backed(old: Any, folder: Path) -> tuple[Any, list[str]]:
+    """The sections of a summary without the tasks of which a score file is gone from the folder of the scores, their means
+    taken anew; and the names of these tasks. A section that does not say of which weights it is stays as it was, and a
+    summary whose scores were moved away, so that there is no score file at all, is taken at its word."""
+    if not isinstance(old, dict) or next(folder.glob("*/*/*.json"), None) is None:
+        return old, []
+    kept, gone = dict(old), list[str]()
+    for name, section in old.items():
+        if not isinstance(section, dict) or section.get("model_hash") is None:
+            continue
+        out = [task for task, row in section["tasks"].items() if not _has_files(folder, section["suite"], task, row)]
+        if out:
+            gone += [f"{name}/{task}" for task in out]
+            tasks = {task: row for task, row in section["tasks"].items() if task not in out}
+            curves = {task: points for task, points in section["curves"].items() if task not in out}
+            kept[name] = _summed({**section, "tasks": tasks, "curves": curves})
+    return {name: section for name, section in kept.items() if section.get("tasks")} if gone else old, gone
+
+
+def _has_files(folder: Path, suite: str, task: str, row: Mapping[str, Any]) -> bool:
+    place = folder / suite_folder(suite, row["protocol"]) / task
+    return all((place / f"{seed}.json").is_file() for seed in row["seeds"])
 
 
 def added(old: Any, new: Mapping[str, Section]) -> dict[str, Section]:

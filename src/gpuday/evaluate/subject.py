@@ -16,9 +16,14 @@ from torch import Tensor, nn
 
 from gpuday.core import config
 from gpuday.evaluate.reading import Reader, reader_of_run
+from gpuday.models.downstream import Pooling
 from gpuday.models.encoder import Encoder
 from gpuday.models.heads import MaskedLM
+from gpuday.train.compiling import start_compiler
+from gpuday.train.device import first_line, is_out_of_memory
 from gpuday.train.trained import Trained
+
+_EAGER = "masked tokens are predicted eager, which is slower: "  # and why
 
 
 class Predictor(Interface):
@@ -26,6 +31,15 @@ class Predictor(Interface):
 
     def logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """ids [B, L] int64, mask [B, L] bool, positions [P] int64 into the flattened B L -> logits [P, V] fp32."""
+        ...
+
+    def logits_at(self, ids: Tensor, places: Tensor) -> Tensor:
+        """ids [B, L] int64 without padding, places [B] int64, one in each row -> logits [B, V] fp32: at less cost."""
+        ...
+
+    def compile(self, notice: Callable[[str], None]) -> None:
+        """Have `logits_at` compiled for rows of any length: pays over very many calls. Where that cannot be done, at once or
+        in one of them, it answers eager, and says why in a notice."""
         ...
 
 
@@ -55,6 +69,10 @@ class Subject:
     """Why there is none."""
     headless: str = ""
     """Why what is predicted says nothing of whole sentences under this encoder, though there is a predictor."""
+    pooling: Pooling | None = "first"
+    """What the head of a task of whole rows reads, unless another is asked for; None where the folder has one that is not here."""
+    no_pooling: str = ""
+    """Why there is none."""
     framed: tuple[bool, bool] = (True, True)
     """Whether special tokens stood before and after a document when masked tokens were trained."""
 
@@ -126,7 +144,29 @@ class _RunPredictor:
             model = copy.deepcopy(model)
             model.encoder.dtype = dtype
         self._model = model.eval()
+        self._compiled: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @torch.inference_mode()
     def logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         return self._model.predict(self._model.encoder(ids, mask), positions).float()
+
+    @torch.inference_mode()
+    def logits_at(self, ids: Tensor, places: Tensor) -> Tensor:
+        return self._at(ids, places[:, None])[:, 0].float()
+
+    def compile(self, notice: Callable[[str], None]) -> None:
+        if fault := start_compiler(self._model.encoder.embedding.weight.device):
+            notice(_EAGER + fault)
+            return
+        self._compiled, self._notice = torch.compile(self._model.at, dynamic=True), notice
+
+    def _at(self, ids: Tensor, places: Tensor) -> Tensor:
+        if self._compiled is not None:
+            try:
+                return self._compiled(ids, places)
+            except Exception as error:  # another length may need a kernel that cannot be built
+                if is_out_of_memory(error):
+                    raise
+                self._compiled = None
+                self._notice(_EAGER + first_line(error))
+        return self._model.at(ids, places)

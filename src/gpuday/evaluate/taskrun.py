@@ -4,7 +4,7 @@ A file is used where it answers the same question: same weights, rows, protocol,
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -20,6 +20,7 @@ from gpuday.evaluate.finetune import Finetuned, finetune
 from gpuday.evaluate.intervals import Interval, rows_interval
 from gpuday.evaluate.metrics import Predicted
 from gpuday.evaluate.plan import Plan, settings_of
+from gpuday.evaluate.pooling import pooling_for
 from gpuday.evaluate.protocols import Protocol
 from gpuday.evaluate.resume import (
     hash_rows,
@@ -33,6 +34,7 @@ from gpuday.evaluate.resume import (
 from gpuday.evaluate.scorefile import (
     Score,
     hyperparameters,
+    is_older,
     plain_interval,
     read_score,
     suite_folder,
@@ -72,6 +74,19 @@ class Keep(Interface):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """Fine-tunings of a task, counted before the first of them."""
+
+    made: int
+    """Whose scores, models to keep or answers to unlabelled rows are to be made."""
+    trials: int
+    """Of a sweep, that are to be made beside."""
+    on_file: int
+    older: int
+    """Score files that another version of this package wrote, among those to be made."""
+
+
 class TaskRun:
     """One task of a plan on a subject: its shares and seeds, with what they have in common."""
 
@@ -83,6 +98,7 @@ class TaskRun:
         self.task, self.subject, self.plan, self.keep = data.task, subject, plan, keep
         self.protocol = _under(plan.used(data), own_head if own else plan.protocol.head)
         self.asked = _under(plan.protocol, self.protocol.head).name
+        self.pooling = pooling_for(subject, self.task, self.protocol)
         self.parts = [plan.part(data, fraction) for fraction in plan.fractions]
         self._sizes = {fraction: Size.of(part) for fraction, part in zip(plan.fractions, self.parts, strict=True)}
         self._settings = settings_of(self.protocol, self.task)
@@ -140,15 +156,42 @@ class TaskRun:
             if fraction == 1.0
         ]
 
+    def ahead(self) -> Ahead:
+        """What `score` and `answers` will find and make. What is made again for its encoder alone, or for its answers beside
+        scores that are yet to be made, is not foreseen."""
+        made = on_file = older = 0
+        whole = list[Score]()
+        for fraction, data in zip(self.plan.fractions, self.parts, strict=True):
+            for seed in range(self.plan.seeds):
+                if (found := self._on_file(data, fraction, seed)) is not None:
+                    on_file += 1
+                    whole += found[:1] if fraction == 1.0 else ()
+                    continue
+                made += 1
+                files = (self.folder(task.name, fraction) / f"{seed}.json" for task, _ in self._named(data))
+                older += sum(map(is_older, files))
+        if len(whole) == self.plan.seeds and self._answers_on_file(median_of(whole).seed) is None:
+            made += 1
+        trials = 0
+        if made and self.protocol.sweep is not None:
+            path, identity = self._trials_file()
+            trials = len(self._settings) - len(read_trials(path, identity, self._settings))
+        return Ahead(made=made, trials=trials, on_file=on_file, older=older)
+
+    def _trials_file(self) -> tuple[Path, dict[str, Any]]:
+        """With its identity."""
+        return self.folder(self.task.name) / "sweep" / "trials.json", self._identity(self.parts[0], 1.0, TRIALS)
+
     def answers(self, scored: Scored, course: Course) -> dict[str, Predicted]:
         """Those of the seed whose score is the median, to the unlabelled rows; fine-tuned again where they are not on file."""
-        data = self.parts[0]
-        if not data.test:
-            return {}
         seed = median_of(scored.scores).seed
-        path, identity = self._answer_file(seed)
-        found = read_answers(path, identity, {name: len(rows) for name, rows in data.test.items()})
-        return self._made(data, 1.0, seed, course)[1] if found is None else found
+        found = self._answers_on_file(seed)
+        return self._made(self.parts[0], 1.0, seed, course)[1] if found is None else found
+
+    def _answers_on_file(self, seed: int) -> dict[str, Predicted] | None:
+        """None where they are to be made; where there is nothing to answer, none are."""
+        test = self.parts[0].test
+        return read_answers(*self._answer_file(seed), {name: len(rows) for name, rows in test.items()}) if test else {}
 
     def start(self, seed: int, course: Course) -> Mapping[str, Tensor]:
         """The encoder that this task's fine-tuning ends with, for others to start from."""
@@ -179,6 +222,7 @@ class TaskRun:
             "data_hash": data.data_hash + (f"+{data.companion_hashes[task.name]}" if companion else ""),
             "model_hash": self.subject.model_hash,
             "start": None if self.parent is None else self.parent.origin,
+            "pooling": self.pooling,
         }
 
     def _named(self, data: TaskData) -> list[tuple[Task, Rows]]:
@@ -241,7 +285,7 @@ class TaskRun:
         if self.protocol.sweep is None:
             self._picked = pick(self.subject, data, self.protocol)
             return self._picked
-        path, identity = self.folder(self.task.name) / "sweep" / "trials.json", self._identity(data, 1.0, TRIALS)
+        path, identity = self._trials_file()
         settings, size = self._settings, self._sizes[1.0]
         known = read_trials(path, identity, settings)
         values, todo = dict(known), [setting for setting in settings if setting not in known]

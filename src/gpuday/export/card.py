@@ -30,8 +30,8 @@ The folder holds {{ note | inline }}.
 ```python
 from transformers import {{ auto }}, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("PATH")
-model = {{ auto }}.from_pretrained("PATH")
+tokenizer = AutoTokenizer.from_pretrained({{ place }})
+model = {{ auto }}.from_pretrained({{ place }})
 ```
 
 `AutoModelForSequenceClassification` loads the same folder with a new head, ready for fine-tuning. `model.safetensors`
@@ -114,7 +114,8 @@ def write_card(*, name: str, recipe: dict[str, Any], summary: dict[str, Any], ex
         masked=objective in _HOW and not note,
         how=_HOW.get(objective, f"the objective {code(objective)}"),
         note=note,
-        auto="AutoModel" if note else "AutoModelForMaskedLM",
+        auto=auto_of(export),
+        place=literal(place_of(export["folder"], 2)),
         recipe_json=json.dumps(_without_folders(recipe), indent=2),
         budget=_budget(recipe["budget"]),
         export=export,
@@ -122,6 +123,22 @@ def write_card(*, name: str, recipe: dict[str, Any], summary: dict[str, Any], ex
         scores=list(_scores(summary)),
         cut=", and its table of positions ends there" if export["kind"] == "bert" else "",
     )
+
+
+def auto_of(export: dict[str, Any]) -> str:
+    """The class of Transformers that loads the folder of an export's section."""
+    return "AutoModel" if export.get("reason") else "AutoModelForMaskedLM"
+
+
+def place_of(folder: str, parts: int) -> str:
+    """A folder as it was named; of an absolute path only the last parts, since folders tell of their owner."""
+    path = PurePath(folder)
+    return str(PurePath(*path.parts[-parts:]) if path.is_absolute() else path)
+
+
+def literal(text: str) -> str:
+    """Text as a string of Python on one line, whatever it holds."""
+    return json.dumps(text)
 
 
 def _budget(budget: dict[str, Any]) -> str:
@@ -168,14 +185,14 @@ def _task(name: str, task: dict[str, Any]) -> tuple[str, ...]:
     return name, metric, f"{task['median']:.3f}", str(task["n"]), f"{task['spread']:.3f}", baselines
 
 
-def _one_line(value: Any) -> str:
+def one_line(value: Any) -> str:
     """Text without line ends, control characters and those that turn the direction of what follows."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 def inline(value: Any) -> str:
     """Text in which nothing is markdown or HTML, nor an address that a reader of markdown would make a link of."""
-    escaped = re.sub(r"([\\`*\[\]<>|&@~$#])", r"\\\1", _one_line(value).strip())
+    escaped = re.sub(r"([\\`*\[\]<>|&@~$#])", r"\\\1", one_line(value).strip())
     escaped = re.sub(
         r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped
     )  # between letters it is no emphasis, and names are full of it
@@ -184,4 +201,4 @@ def inline(value: Any) -> str:
 
 def code(value: Any) -> str:
     """Text as a code span, which ends at a backtick and at nothing else."""
-    return "`" + _one_line(value).replace("`", "'") + "`"
+    return "`" + one_line(value).replace("`", "'") + "`"

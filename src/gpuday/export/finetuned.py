@@ -26,6 +26,7 @@ from gpuday.evaluate.intervals import Interval
 from gpuday.evaluate.protocols import Protocol
 from gpuday.evaluate.scorefile import IDENTITY, Score, read_score, suite_folder, write_score
 from gpuday.evaluate.subject import Subject
+from gpuday.evaluate.tasks.own import SUITE as OWN
 from gpuday.evaluate.tasks.parsing import Columns
 from gpuday.evaluate.tasks.rows import Rows, TaskData
 from gpuday.evaluate.tasks.task import Task
@@ -38,7 +39,7 @@ from gpuday.export.parity import TOLERANCE, ParityError
 from gpuday.export.place import CARD, check_replaceable, replacing
 from gpuday.export.predicting import BODY, ENCODER, TOKENIZER, WEIGHTS, Predicting, headed, load_finetuned
 from gpuday.export.task_heads import Headed
-from gpuday.models.downstream import Head
+from gpuday.models.downstream import Classifier, Head, Pooling
 from gpuday.models.encoder import Encoder
 
 FOLDER = "finetuned"  # of a run: finetuned/<suite>[-<protocol>]/<task>/<seed>/
@@ -50,14 +51,17 @@ FILES = {
 COMPARED = 64  # rows of dev
 
 
-def head_for(subject: Subject) -> Head:
-    """The head under which a fine-tuned copy of this encoder fits a class of Transformers; "paper" where none does."""
+def head_for(subject: Subject, pooling: Pooling | None = None) -> Head:
+    """The head under which a fine-tuned copy of this encoder fits a class of Transformers; "paper" where none does.
+
+    `pooling` is what a head of whole rows reads, None for one of tokens.
+    """
     body = subject.body(dropout=0.0, dtype=torch.float32)
     if isinstance(body, Encoder):
         native, _ = choose(body.config, head=False)
-        return task_heads.fitting_head(native.kind if native else None, body.config.norm_eps)
+        return task_heads.fitting_head(native.kind if native else None, body.config.norm_eps, pooling)
     settings = settings_of(body)
-    return task_heads.fitting_head(settings.get("model_type"), settings.get("norm_eps"))
+    return task_heads.fitting_head(settings.get("model_type"), settings.get("norm_eps"), pooling)
 
 
 def kept_folder(root: Path, suite: str, protocol: str, task: str, seed: int) -> Path:
@@ -123,9 +127,13 @@ def _described(
 ) -> tuple[Kept, str]:
     """What the folder will say of the model, and why no class of Transformers holds it; empty where one does."""
     task, labels = data.task, data.train.labels
-    fits = head_for(subject)
+    pooling: Pooling = model.pooling if isinstance(model, Classifier) else "first"
+    fits = head_for(subject, pooling)
     why = ""
-    if fits == "paper":
+    if fits == "paper" != head_for(subject):
+        why = "the classes of Transformers for this encoder read position 0, this model the mean of its tokens"
+        why += "; --pooling first makes one that they hold" if task.suite == OWN else ""
+    elif fits == "paper":
         why = "no class of Transformers holds this encoder under a head of ours"
     elif model.head != fits:
         why = f"the classes of Transformers for this encoder have the head {fits}, this model the head {model.head}"
@@ -134,6 +142,7 @@ def _described(
         subject=subject.kind,
         typed=subject.reader.typed,
         head=model.head,
+        pooling=pooling,
         width=subject.width,
         length=longest_row(subject, protocol),
         task=task.name,

@@ -1,16 +1,18 @@
 """The card of a kept model: what it was fine-tuned on, how well it does, and how to load it. From the score's own file."""
 
 import json
+import shlex
 from typing import Any
 
 import jinja2
 
 from gpuday.evaluate.intervals import Interval
+from gpuday.evaluate.pooling import is_pooled
 from gpuday.evaluate.scorefile import Score
 from gpuday.evaluate.tasks.rows import TaskData
 from gpuday.evaluate.tasks.task import Kind
 from gpuday.export import task_heads
-from gpuday.export.card import code, inline
+from gpuday.export.card import code, inline, literal, one_line, place_of
 from gpuday.export.kept import Kept
 
 _TEMPLATE = """\
@@ -32,15 +34,15 @@ seed {{ kept.seed }}.
 ## Use
 
 ```sh
-gpuday predict FOLDER FILE --out predictions.jsonl
+gpuday predict {{ typed }} new.csv --out answers.jsonl
 ```
 {%- if native %}
 
 ```python
 from transformers import {{ auto }}, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-model = {{ auto }}.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained({{ place }})
+model = {{ auto }}.from_pretrained({{ place }})
 ```
 {%- endif %}
 
@@ -68,6 +70,7 @@ model = {{ auto }}.from_pretrained("FOLDER")
 
 </details>
 """
+_PARTS = 5  # of a path from the run's folder on: RUN/finetuned/SUITE/TASK/SEED
 _TAGS: dict[Kind, str] = {
     "classification": "text-classification",
     "regression": "text-classification",
@@ -81,7 +84,7 @@ def write_finetuned_card(
     kept: Kept, *, score: Score, data: TaskData, interval: Interval | None, section: dict[str, Any]
 ) -> str:
     """Markdown; `section` is what `keep` returns, `interval` that of the score over the rows of dev."""
-    native = section["architecture"]
+    native, place = section["architecture"], place_of(section["folder"], _PARTS)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 (not HTML)
     environment.filters |= {"inline": inline, "code": code}
     return environment.from_string(_TEMPLATE, template_class=jinja2.Template).render(
@@ -89,6 +92,8 @@ def write_finetuned_card(
         score=score,
         section=section,
         native=native,
+        place=literal(place),
+        typed=shlex.quote(one_line(place)),
         auto=task_heads.auto(kept.kind),
         tag=_TAGS[kept.kind],
         facts=list(_facts(kept, score, data, interval, section)),
@@ -104,6 +109,8 @@ def _facts(
     facts: list[tuple[str, str]] = [("Kind", kept.kind)]
     if kept.classes:
         facts.append(("Classes", ", ".join(kept.classes)))
+    if is_pooled(kept.as_task()):
+        facts.append(("The head reads", "position 0" if kept.pooling == "first" else "the mean of a row's tokens"))
     facts += [
         (f"Dev {name}", f"{value:.3f}{between * (name == score.metric)}") for name, value in score.metrics.items()
     ]

@@ -79,7 +79,7 @@ def _write_ours(
     whole.encoder.load_state_dict(body.state_dict())
     specials = Specials(pad=tokenizer.pad_id, cls=tokenizer.cls_id, sep=tokenizer.sep_id)
     values = dropping(native.config(whole, specials, version=transformers.__version__, head=False), dropout)
-    values |= task_heads.settings(kept.as_task(), kept.head, dropout=dropout)
+    values |= task_heads.settings(kept.as_task(), kept.head, dropout=dropout, pooling=kept.pooling)
     weights = native.moves(whole, head=False)
     weights |= task_heads.weights(model, kept.kind, norm_bias=bool(values.get("norm_bias")))
     write_json(folder / "config.json", values)
@@ -90,7 +90,8 @@ def _write_ours(
 
 def _write_theirs(kept: Kept, model: Headed, body: nn.Module, folder: Path, *, dropout: float) -> None:
     """An encoder of Transformers in the class that it has for the task."""
-    values = dropping(settings_of(body), dropout) | task_heads.settings(kept.as_task(), kept.head, dropout=dropout)
+    values = dropping(settings_of(body), dropout)
+    values |= task_heads.settings(kept.as_task(), kept.head, dropout=dropout, pooling=kept.pooling)
     theirs: Any = body.model
     weights = {
         f"{theirs.base_model_prefix}.{name}": value.contiguous()

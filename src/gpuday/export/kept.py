@@ -12,7 +12,7 @@ from gpuday.core.rundir import read_json, write_json
 from gpuday.evaluate.checking import LEAST_TOKENS
 from gpuday.evaluate.tasks.parsing import Columns
 from gpuday.evaluate.tasks.task import Kind, Metric, Task
-from gpuday.models.downstream import Head
+from gpuday.models.downstream import Head, Pooling
 
 NAME = "task.json"
 MOST_TOKENS = 1 << 16
@@ -32,6 +32,8 @@ class Kept:
     """Whether rows have token types."""
     head: Head
     """Which layers stand between the encoder and the answer."""
+    pooling: Pooling = "first"
+    """What a head of whole rows reads of them."""
     width: int
     """Of the encoder's hidden states."""
     length: int
@@ -57,6 +59,8 @@ class Kept:
             raise UsageError(f"{len(self.classes)} classes for a {self.kind}", where="classes")
         if self.format == "transformers" and self.head == "paper":
             raise UsageError("no class of Transformers has the head of the paper", where="head")
+        if self.format == "transformers" and (self.head, self.pooling) == ("bert", "mean"):
+            raise UsageError("the classes of Transformers for BERT read position 0", where="pooling")
         if self.kind == "choice" and not 2 <= self.options <= MOST_CLASSES:
             raise UsageError(f"a choice of {self.options}", where="options")
 

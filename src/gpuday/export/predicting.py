@@ -3,7 +3,7 @@ larger than its weights: shapes are compared with those of the file first.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,14 +70,20 @@ class Predicting:
     def to(self, device: torch.device) -> "Predicting":
         return replace(self, model=self.model.to(device), device=device)
 
-    def predict(self, rows: Rows) -> Iterator[dict[str, Any]]:
-        """An answer for each row, in order: `prediction`, and beside it `probability`, by class `probabilities`."""
+    def predict(self, rows: Rows, *, but: Collection[int] = ()) -> Iterator[dict[str, Any]]:
+        """An answer for each row, in order: `prediction`, and beside it `probability`, by class `probabilities`. That of the
+        rows at the positions `but`, which there is nothing to ask of, is {"prediction": None}."""
         task = self.kept.as_task()
         for start in range(0, len(rows), ROWS):
-            part = replace(rows.take(np.arange(start, min(start + ROWS, len(rows)))), labels=None, answers=None)
-            with torch.inference_mode():
-                answers = list(_ANSWERS[task.kind](self, encode(self, task, part, self.kept.length)))
-            yield from answers
+            places = np.arange(start, min(start + ROWS, len(rows)))
+            asked = np.array([at for at in places if at not in but], dtype=np.int64)
+            part = replace(rows.take(asked), labels=None, answers=None)
+            answers: list[dict[str, Any]] = []
+            if len(asked):
+                with torch.inference_mode():
+                    answers = list(_ANSWERS[task.kind](self, encode(self, task, part, self.kept.length)))
+            following = iter(answers)
+            yield from ({"prediction": None} if at in but else next(following) for at in places)
 
 
 def load_finetuned(folder: Path, *, device: torch.device | None = None) -> Predicting:
@@ -99,9 +105,10 @@ def _native(kept: Kept, folder: Path) -> tuple[Reader, nn.Module]:
     values = read_json(path)
     if not isinstance(values, dict) or values.get("architectures") != [name]:
         raise DataError(f"{path} is not that of a {name}", fix=KEEP_AGAIN)
-    labels = task_heads.settings(kept.as_task(), kept.head, dropout=0.0).get("id2label")
-    if labels is not None and values.get("id2label") != labels:
-        raise DataError(f"{path} names other classes than task.json", fix=KEEP_AGAIN)
+    said = task_heads.settings(kept.as_task(), kept.head, dropout=0.0, pooling=kept.pooling)
+    for key, what in (("id2label", "names other classes"), ("classifier_pooling", "reads rows otherwise")):
+        if key in said and values.get(key) != said[key]:
+            raise DataError(f"{path} {what} than task.json", fix=KEEP_AGAIN)
     for key, most in MOST.items():
         if type(values.get(key)) is not int or not 1 <= values[key] <= most:
             raise DataError(f"{key} is not a number from 1 to {most:,}", where=str(path), fix=KEEP_AGAIN)
@@ -155,7 +162,7 @@ def _foreign(kept: Kept, folder: Path) -> tuple[Reader, nn.Module]:
 def headed(kept: Kept, body: nn.Module) -> nn.Module:
     """The encoder under a new head of this kind; the caller's random stream does not notice."""
     with torch.random.fork_rng(devices=[]):
-        return build_head(kept.as_task(), body, kept.width, Protocol(head=kept.head, dropout=0.0))
+        return build_head(kept.as_task(), body, kept.width, Protocol(head=kept.head, dropout=0.0), kept.pooling)
 
 
 def _check_room(kept: Kept, reader: Reader, *, vocab: int, length: Any, folder: Path) -> None:

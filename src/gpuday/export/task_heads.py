@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gpuday.evaluate.tasks.task import Kind, Task
-from gpuday.models.downstream import NORM_EPS, Classifier, Head, Spans, Tagger
+from gpuday.models.downstream import NORM_EPS, Classifier, Head, Pooling, Spans, Tagger
 from gpuday.models.linear import Linear
 
 Headed = Classifier | Tagger | Spans
@@ -25,13 +25,14 @@ _PROBLEMS: dict[Kind, str] = {"classification": "single_label_classification", "
 LARGEST_DIFFERENCE = 1e-9  # of two norms' eps that count as one: a folder writes its own in decimals
 
 
-def fitting_head(model_type: object, norm_eps: object) -> Head:
+def fitting_head(model_type: object, norm_eps: object, pooling: Pooling | None = None) -> Head:
     """The head that the classes of a `model_type` of Transformers have; "paper" where none of ours is like theirs.
 
-    ModernBERT's classes norm in their head with the eps of their encoder, our head with its own.
+    ModernBERT's classes norm in their head with the eps of their encoder, our head with its own. Those of BERT read whole
+    rows from position 0 alone; `pooling` is None for a head of tokens.
     """
     if model_type == "bert":
-        return "bert"
+        return "paper" if pooling == "mean" else "bert"
     if model_type == "modernbert" and isinstance(norm_eps, float) and abs(norm_eps - NORM_EPS) < LARGEST_DIFFERENCE:
         return "modernbert"
     return "paper"
@@ -47,7 +48,7 @@ def auto(kind: Kind) -> str:
     return f"AutoModel{_ENDINGS[kind]}"
 
 
-def settings(task: Task, head: Head, *, dropout: float) -> dict[str, Any]:
+def settings(task: Task, head: Head, *, dropout: float, pooling: Pooling = "first") -> dict[str, Any]:
     """What config.json says of the head."""
     labels = {"classification": task.classes, "tagging": task.classes, "regression": ("value",)}.get(task.kind)
     found: dict[str, Any] = {"architectures": [architecture(head, task.kind)], "classifier_dropout": dropout}
@@ -57,7 +58,8 @@ def settings(task: Task, head: Head, *, dropout: float) -> dict[str, Any]:
     if task.kind in _PROBLEMS:
         found["problem_type"] = _PROBLEMS[task.kind]
     if head == "modernbert":
-        found |= {"classifier_pooling": "cls", "classifier_bias": False, "classifier_activation": "gelu"}
+        found |= {"classifier_pooling": "cls" if pooling == "first" else "mean"}
+        found |= {"classifier_bias": False, "classifier_activation": "gelu"}
     return found
 
 

@@ -7,13 +7,14 @@ one norm, as in GPT-J and PaLM (Chowdhery et al., arXiv 2204.02311). Shapes: B r
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gpuday.models.skip import build_skip, output_name
-from gpuday.models.visible import Visible
+from gpuday.models.visible import Visible, at_places
 
 if TYPE_CHECKING:
     from gpuday.models.encoder import EncoderConfig
@@ -41,7 +42,7 @@ class LayerDrop(nn.Module):
 
 
 class Block(nn.Module):
-    """(x [B, L, D], what is seen) -> [B, L, D]."""
+    """(x [B, L, D], what is seen) -> [B, L, D]; of the stack's last passage [B, A, D] where A places of a row are asked for."""
 
     def __init__(self, config: "EncoderConfig", layer: int, length: int) -> None:
         super().__init__()
@@ -64,6 +65,9 @@ class Block(nn.Module):
         self.feedforward_end_norm = config.build_norm() if sandwich and has_feedforward else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         at = [number for number, passed in enumerate(config.shape.passes, 1) if passed.layer == layer]
+        ends = at[-1] == config.shape.depth and config.shape.ends_whole
+        self.last = len(at) - 1 if ends else None  # the repeat in which it ends the stack
+        self.mixes_asked = config.mixer.traits.asked
         shares = tuple(number / at[-1] for number in at)
         self.layer_drop = LayerDrop(config.layer_drop * at[-1] / config.shape.depth, shares)
 
@@ -71,27 +75,43 @@ class Block(nn.Module):
         if self.skip is not None:
             x = self.skip(x, seen)
         factor = self.layer_drop(x, seen.repeat)
+        asked = seen.asked if seen.repeat == self.last else None
         if self.parallel:
-            x = x + self._thinned(self._parallel(self.mixer_norm(x), seen), factor)
+            x = at_places(x, asked) + self._thinned(self._parallel(self.mixer_norm(x), seen, asked), factor)
         else:
-            x = self._step(x, lambda y: self.mixer(y, seen), self.mixer_norm, self.mixer_end_norm, factor)
+            mixed = partial(self._mixed, seen=seen, asked=asked)
+            x = self._step(x, mixed, self.mixer_norm, self.mixer_end_norm, factor, asked)
             if self.feedforward is not None:
                 x = self._step(x, self.feedforward, self.feedforward_norm, self.feedforward_end_norm, factor)
         if self.leaves is not None:
             seen.kept[self.leaves] = x
         return x
 
-    def _parallel(self, normed: Tensor, seen: Visible) -> Tensor:
-        mixed = self.mixer(normed, seen)
-        return mixed if self.feedforward is None else mixed + self.feedforward(normed)
+    def _mixed(self, x: Tensor, seen: Visible, asked: Tensor | None) -> Tensor:
+        if asked is not None and self.mixes_asked:
+            mixed: Tensor = self.mixer(x, seen, asked)
+            return mixed
+        return at_places(self.mixer(x, seen), asked)
+
+    def _parallel(self, normed: Tensor, seen: Visible, asked: Tensor | None) -> Tensor:
+        mixed = self._mixed(normed, seen, asked)
+        return mixed if self.feedforward is None else mixed + self.feedforward(at_places(normed, asked))
 
     def _step(
-        self, x: Tensor, layer: Callable[[Tensor], Tensor], norm: nn.Module, end: nn.Module, factor: Tensor | None
+        self,
+        x: Tensor,
+        layer: Callable[[Tensor], Tensor],
+        norm: nn.Module,
+        end: nn.Module,
+        factor: Tensor | None,
+        asked: Tensor | None = None,
     ) -> Tensor:
+        """asked: the places of x that the layer answers for."""
+        kept = at_places(x, asked)
         if self.after_sum:
-            kept = x if self.alpha == 1.0 else self.alpha * x
+            kept = kept if self.alpha == 1.0 else self.alpha * kept
             return norm(kept + self._thinned(layer(x), factor))
-        return x + self._thinned(end(layer(norm(x))), factor)
+        return kept + self._thinned(end(layer(norm(x))), factor)
 
     def _thinned(self, update: Tensor, factor: Tensor | None) -> Tensor:
         update = self.dropout(update)

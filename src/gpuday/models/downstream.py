@@ -14,12 +14,16 @@ from gpuday.models.linear import Linear
 from gpuday.models.norm import Norm
 
 Head = Literal["paper", "bert", "modernbert"]
+Pooling = Literal["first", "mean"]
 NORM_EPS = 1e-5  # of ModernBERT's head, as in the configuration of Hugging Face's class
 STD = 0.02  # of new matrices; biases start at 0
 
 
 class Classifier(nn.Module):
-    """Scores of whole rows, read from position 0: (ids, mask, types) -> [B, C] fp32.
+    """Scores of whole rows: (ids, mask, types) -> [B, C] fp32.
+
+    They are read from position 0 (pooling `first`), or from the mean over the row's tokens, special ones included and padding
+    not, taken in fp32 (`mean`, as Reimers & Gurevych, arXiv 1908.10084, and ModernBERT's class of Transformers do).
 
     `paper`: dense to 4/3 of the width, tanh (Geiping & Goldstein, arXiv 2212.14034, evaluation protocol). `bert`: the
     pooler of arXiv 1810.04805, dense to the width, tanh. `modernbert`: the head of arXiv 2412.13663, dense to the width
@@ -27,11 +31,18 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self, body: nn.Module, width: int, outputs: int, *, head: Head = "paper", dropout: float = 0.1
+        self,
+        body: nn.Module,
+        width: int,
+        outputs: int,
+        *,
+        head: Head = "paper",
+        pooling: Pooling = "first",
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         hidden = 64 * max(1, round(width * 4 / 3 / 64)) if head == "paper" else width  # 1024 at the paper's 768
-        self.body, self.head = body, head
+        self.body, self.head, self.pooling = body, head, pooling
         self.dense = Linear(width, hidden, bias=head != "modernbert")
         self.norm = Norm(hidden, kind="layernorm", eps=NORM_EPS, bias=False) if head == "modernbert" else None
         self.output = Linear(hidden, outputs, bias=True)
@@ -40,9 +51,16 @@ class Classifier(nn.Module):
             nn.init.normal_(layer.weight, std=STD)
 
     def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
-        pooled = self.dense(self.body(ids, mask, types)[:, 0])
+        hidden = self.body(ids, mask, types)
+        pooled = self.dense(hidden[:, 0] if self.pooling == "first" else mean_of_tokens(hidden, mask))
         pooled = torch.tanh(pooled) if self.norm is None else self.norm(F.gelu(pooled))
         return self.output(self.dropout(pooled)).float()
+
+
+def mean_of_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
+    """hidden [B, L, D], mask [B, L] bool, true at tokens -> [B, D] in the dtype of hidden; 0 for a row without a token."""
+    total = hidden.float().masked_fill(~mask[..., None], 0.0).sum(1)
+    return (total / mask.sum(1, keepdim=True).clamp(min=1)).to(hidden.dtype)
 
 
 class _PerToken(nn.Module):

@@ -22,7 +22,7 @@ from gpuday.models.position import ADDED, AddedPositions
 from gpuday.models.shapes import MOST_LAYERS, Shape
 from gpuday.models.shapes.plain import Plain
 from gpuday.models.skip import Kind as Skip
-from gpuday.models.visible import Kernel, Visible
+from gpuday.models.visible import Kernel, Visible, at_places
 
 MOST_WIDTH = 1 << 16
 
@@ -248,6 +248,9 @@ class Encoder(nn.Module):
 
     With segments [B, L] int, the number of every token's document, each document is encoded as if it stood alone: its
     tokens attend to one another only, and added positions start anew. Rotary ones need not: they are relative.
+
+    With asked [B, A] int64, places in each row, the answer is theirs alone, [B, A, D], and the last block computes no more
+    than it takes.
     """
 
     def __init__(self, config: EncoderConfig, *, vocab: int, length: int) -> None:
@@ -273,7 +276,12 @@ class Encoder(nn.Module):
         self.final_norm = config.build_norm() if config.final_norm else nn.Identity()
 
     def forward(
-        self, ids: Tensor, mask: Tensor | None = None, segments: Tensor | None = None, causal: bool = False
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        segments: Tensor | None = None,
+        causal: bool = False,
+        asked: Tensor | None = None,
     ) -> Tensor:
         if causal and not self.config.causal:
             by_mixer = not self.config.mixer.traits.causal
@@ -291,7 +299,10 @@ class Encoder(nn.Module):
         if self.positions is not None:
             x = self.positions(x, segments)
         x = self.projection(self.dropout(self.embedding_norm(x)))
-        seen = Visible(mask, segments, self.kernel, causal=causal)
+        seen = Visible(mask, segments, self.kernel, causal=causal, asked=asked)
         if self.config.skip == "x0":
             seen.kept["x0"] = x
-        return self.final_norm(self.stack(x, seen))[:, :length]
+        if asked is None:
+            return self.final_norm(self.stack(x, seen))[:, :length]
+        x = self.stack(x, seen)
+        return self.final_norm(x if self.config.shape.ends_whole else at_places(x, asked))

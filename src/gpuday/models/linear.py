@@ -27,6 +27,11 @@ class Linear(nn.Module):
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype), bias)
 
+    def rows(self, x: Tensor, first: int, end: int) -> Tensor:
+        """Outputs `first` to `end` of y alone, by those rows of W."""
+        bias = None if self.bias is None else self.bias[first:end].to(x.dtype)
+        return F.linear(x, self.weight[first:end].to(x.dtype), bias)
+
 
 class Embedding(nn.Module):
     """Rows of an fp32 table [vocab, width], returned in `dtype`."""

@@ -21,7 +21,8 @@ class Visible:
 
     mask [B, L] bool or None: False marks padding, which nobody sees. segments [B, L] int or None: the number of each
     token's document, equal numbers side by side; tokens see their own document only. causal: a token sees itself and
-    what stands before it. `kept` begins empty: layers leave there, by name, what later layers of the pass read.
+    what stands before it. `kept` begins empty: layers leave there, by name, what later layers of the pass read. asked
+    [B, A] int64 or None: the places of each row that the stack's last block answers for; None, all.
     """
 
     def __init__(
@@ -31,8 +32,10 @@ class Visible:
         kernel: Kernel = "sdpa",
         *,
         causal: bool = False,
+        asked: Tensor | None = None,
     ) -> None:
         self.mask, self.segments, self.kernel, self.causal = mask, segments, kernel, causal
+        self.asked = asked
         self.kept: dict[str, Tensor] = {}
         self.repeat = 0  # how often the blocks were passed through before, where a shape passes them again
         self._made: dict[Hashable, Any] = {}
@@ -97,6 +100,11 @@ class Visible:
             real = F.pad(self.mask, (reach, reach)).unfold(1, window, reach)
             allowed = (allowed & real[:, :, None, :]) | (query == key)
         return allowed.view(-1, 1, chunks, reach, window)
+
+
+def at_places(x: Tensor, asked: Tensor | None) -> Tensor:
+    """x [B, L, D] at places [B, A] of each row: [B, A, D]; x itself where None are asked for."""
+    return x if asked is None else x.gather(1, asked[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def first_of_document(segments: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def curves(record: RunRecord) -> list[Curve]:
     """The curves of all suites in the order of their tables. What is no list of points is stepped over."""
     found = [
         _curve(suite, str(task), [point for point in points if isinstance(point, dict)])
-        for suite, section in scores.sections(record.section("scores")).items()
+        for suite, section in scores.sections_on_file(record).items()
         if isinstance(tasks := section.get("curves"), dict)
         for task, points in tasks.items()
         if isinstance(points, list) and any(isinstance(point, dict) for point in points)

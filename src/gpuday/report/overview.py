@@ -82,7 +82,7 @@ def before_and_after(record: RunRecord) -> tuple[float | None, float | None]:
 def mean_scores(record: RunRecord) -> dict[str, float]:
     """The mean over each suite that was scored, by its name and protocol; a summary of before there were several has one,
     by its protocol alone."""
-    found = scores.sections(record.section("scores"))
+    found = scores.sections_on_file(record)
     means = {name or str(section.get("protocol")): section.get("mean") for name, section in found.items()}
     return {name: formats.number_or(mean, 0.0) for name, mean in means.items() if formats.is_number(mean)}
 

@@ -56,7 +56,14 @@ def _is_interval(value: Any) -> bool:
 
 
 def _fact(value: Any) -> str:
-    return scores.interval(value) if _is_interval(value) else formats.text(value)
+    return _interval(value) if _is_interval(value) else formats.text(value)
+
+
+def _interval(value: dict[str, Any]) -> str:
+    """`8.120 to 9.450 (95%, percentile, 40 documents)`: how many were drawn from, where the method says of what."""
+    method, comma, what = formats.text(value.get("method")).rpartition(", ")
+    counted = {"method": f"{method}, {formats.count(value.get('n'))} {what}"} if comma and "n" in value else {}
+    return scores.interval({**value, **counted})
 
 
 def _nested(title: str, table: dict[str, Any]) -> Table:

@@ -11,7 +11,9 @@ from gpuday.report.load import RunRecord
 
 BASELINES = ("majority", "chance", "baseline")
 MEANS = ("arithmetic", "geometric", "harmonic", "normalised")
-ONCE, TWICE = "aggregates", "aggregates_mnli_twice"
+MEANS_OF = ONCE, TWICE = "aggregates", "aggregates_mnli_twice"
+GONE = "files_gone"  # of a section as it is read here: tasks whose score files are gone, or True for all of them
+MEANS_GONE = "means_gone"  # whether its means went with them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,17 @@ def sections(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {str(name): section for name, section in found.items() if isinstance(section, dict)}
 
 
+def sections_on_file(record: RunRecord) -> dict[str, dict[str, Any]]:
+    """The sections of a run's summary without the tasks of which a score file is gone: those it names, and its means go too
+    where they count one of them. Where the folder holds no score at all, as in a record, the summary is taken at its word,
+    and the section says so."""
+    files = {(score.suite, score.task, score.seed) for score in record.scores}
+    return {name: on_file(section, files) for name, section in sections(record.section("scores")).items()}
+
+
 def suites(record: RunRecord) -> list[Suite]:
     """All tables; from the summary, else one from the score files of the tasks that are done so far."""
-    found = [_suite(name, section) for name, section in sections(record.section("scores")).items()]
+    found = [_suite(name, section) for name, section in sections_on_file(record).items()]
     if any(suite.tasks for suite in found):
         return found
     files = _from_files(record)
@@ -67,6 +77,32 @@ def suites(record: RunRecord) -> list[Suite]:
 def tasks(record: RunRecord) -> list[TaskRow]:
     """The rows of all tables."""
     return [row for suite in suites(record) for row in suite.tasks]
+
+
+def on_file(section: dict[str, Any], files: set[tuple[str, str, str]]) -> dict[str, Any]:
+    """A section as `sections_on_file` says, given the (folder, task, seed) of every score file."""
+    tasks = _table(section.get("tasks"))
+    told = {name: _files_of(section, name, _table(row)) for name, row in tasks.items()}
+    gone = [name for name, wanted in told.items() if not wanted <= files]
+    if not gone:
+        return section
+    if not files:
+        return {**section, GONE: True}
+    counted = _table(section.get("mean_of")).get("tasks")
+    lost = (*MEANS_OF, "mean") if not isinstance(counted, list) or {*counted} & {*gone} else ()
+    kept = {key: value for key, value in section.items() if key not in lost}
+    for key in ("tasks", "curves"):
+        kept[key] = {name: value for name, value in _table(section.get(key)).items() if name not in gone}
+    return {**kept, GONE: gone, MEANS_GONE: bool(lost and section.get(ONCE))}
+
+
+def _files_of(section: dict[str, Any], task: str, row: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """(folder, task, seed) of each score in a row; none where a summary of before does not say."""
+    suite, protocol, seeds = section.get("suite"), row.get("protocol"), row.get("seeds")
+    if not isinstance(suite, str) or not isinstance(protocol, str) or not isinstance(seeds, list):
+        return set()
+    folder = suite if protocol == "P1" else f"{suite}-{protocol}"
+    return {(folder, task, str(seed)) for seed in seeds}
 
 
 def _suite(name: str, section: dict[str, Any]) -> Suite:
@@ -115,12 +151,19 @@ def _notes(section: dict[str, Any]) -> list[str]:
     zero, unmarked = means.get("not_positive"), means.get("without_marks")
     partial = _table(section.get("mean_of")).get("partial")
     left_out = _table(section.get("left_out"))
+    pooled = [name for name, row in _table(section.get("tasks")).items() if _table(row).get("pooling") == "mean"]
     notes = [
+        ("Read from the mean of a row's tokens, not from position 0: {}.", pooled),
         ("At or below 0, so that the geometric and the harmonic mean are 0: {}.", zero),
         ("Without a published mark for people, and so not in the normalised mean: {}.", unmarked),
         ("Scored on a part of the official rows: {}.", partial),
     ]
     told = [text.format(formats.text(names)) for text, names in notes if names]
+    if (gone := section.get(GONE)) is True:
+        told.append("The score files are not in this folder: this is what its summary says.")
+    elif gone:
+        told.append(f"Not shown, since their score files are gone: {formats.text(gone)}.")
+        told += ["No means: they count one of these."] if section[MEANS_GONE] else []
     return [*told, f"Left out: {formats.text(left_out)}."] if left_out else told
 
 

@@ -174,6 +174,7 @@ class Session:
 
     def look(self, rows: int, *, final: bool = False) -> dict[str, Any]:
         """The held-out answer on the first `rows` rows, journalled."""
+        began = self.clock.used_seconds()
         with self.clock.activity("validate"), self._weights.evaluation():
             answer = self._looks.ask(self._learner.predictor, rows=rows, microbatch=self.progress.microbatch)
         row = Validation(
@@ -187,15 +188,15 @@ class Session:
         )
         self._journal.write(row)
         self._tell("validation", **asdict(row))
-        self._timing.looked(self.progress.step, answer.row_seconds * self.fit.heldout_rows)
-        return {key: value for key, value in asdict(answer).items() if key != "row_seconds"}
+        whole = (row.seconds - began) / answer.rows * self.fit.heldout_rows
+        self._timing.looked(self.progress.step, whole)
+        return asdict(answer)
 
     def save(self, *, must: bool = False) -> None:
-        """Write a checkpoint and set the clock's reserve by what it cost; rank 0 alone does. On a disk that does not take
+        """Write a checkpoint, whose cost the clock's reserve then knows; rank 0 alone does. On a disk that does not take
         it training goes on, unless the save `must` be made: then EnvironmentFault is raised."""
         began, folder = self.clock.used_seconds(), None
         if self._ranks.leads:
-            self._timing.reserve()
             with self.clock.activity("save"):
                 self._journal.sync()  # before a checkpoint may outlive its rows in a power cut
                 folder = self._saves.make(self._write, must=must)

@@ -60,6 +60,7 @@ class Timing:
         """A look was taken; one at all rows would take so long."""
         self._looked = step, self._clock.fraction()
         self.pace = replace(self.pace, look_seconds=whole_seconds)
+        self._reserve()
 
     def tried(self, step: int) -> None:
         """A save was tried; the next one comes as late as after one that succeeded."""
@@ -69,9 +70,9 @@ class Timing:
         """A save took so long."""
         self.tried(step)
         self._save_seconds.append(seconds)
-        self.reserve()
+        self._reserve()
 
-    def reserve(self) -> None:
+    def _reserve(self) -> None:
         """Keep back of the budget what a full look and a save will take."""
         saving = statistics.median(self._save_seconds) if self._save_seconds else 0.0
         self._clock.reserve_seconds = self.pace.look_seconds + saving

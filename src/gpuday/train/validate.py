@@ -4,7 +4,6 @@ Special tokens are never masked. The answer is nats per masked token, overall an
 a tokenizer.
 """
 
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -27,13 +26,12 @@ CHUNK = 1024  # positions whose logits exist at a time: with 32,768 entries 128 
 
 @dataclass(frozen=True)
 class Answer:
-    """Mean loss in nats per masked token, over `rows` rows, and the same by source; and how long a row took."""
+    """Mean loss in nats per masked token, over `rows` rows, and the same by source."""
 
     nats_per_token: float
     rows: int
     masked: int
     by_source: dict[str, float]
-    row_seconds: float
 
 
 class HeldOut:
@@ -76,15 +74,13 @@ class HeldOut:
         rows = min(rows, len(self))
         was_training = model.training
         model.eval()
-        began = time.perf_counter()
         try:
             mine = ranks.attempt(lambda: self._sums(model, rows, microbatch, device, ranks, interruptible))
         finally:
             model.train(was_training)
         totals, counts = np.array(ranks.total(mine)).reshape(2, -1)
         by_source = {n: float(t / c) for n, t, c in zip(self._names, totals, counts, strict=True) if c}
-        pace = (time.perf_counter() - began) / rows
-        return Answer(float(totals.sum() / counts.sum()), rows, int(counts.sum()), by_source, pace)
+        return Answer(float(totals.sum() / counts.sum()), rows, int(counts.sum()), by_source)
 
     def _sums(
         self,

@@ -47,6 +47,22 @@ def test_the_hash_follows_the_files(tmp_path: Path) -> None:
     assert read_task(COLA, tmp_path).data_hash != first
 
 
+def test_the_folder_that_was_meant_is_named(tmp_path: Path) -> None:
+    """The suite's folder and what it lies in both work; a task's own, or one further out, are answered with the one to
+    name; elsewhere with what is looked for and what is there."""
+    suite = tmp_path / "data" / "glue"
+    suite.mkdir(parents=True)
+    write(suite / "CoLA", ROWS, ROWS)
+    assert read_task(COLA, suite).data_hash == read_task(COLA, suite.parent).data_hash
+    for near, folder in ((suite / "CoLA", suite), (tmp_path, suite.parent)):
+        with pytest.raises(DataError) as refused:
+            read_task(COLA, near)
+        assert f"write --task-data {folder}, which holds CoLA" in refused.value.fix
+    with pytest.raises(DataError) as refused:
+        read_task(RTE, suite)
+    assert f"holds RTE/ or glue/RTE/; in {suite} there are the folders CoLA" in refused.value.fix
+
+
 def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     """Each with where to put what."""
     with pytest.raises(DataError, match="CoLA is not in"):

@@ -51,8 +51,9 @@ def test_what_cannot_be_run_is_refused_with_the_fix(text: str, message: str) -> 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     """A suite of nothing is a mistake in the path."""
-    with pytest.raises(UsageError, match="no task of glue"):
+    with pytest.raises(UsageError, match="no task of glue") as refused:
         suite("glue", tmp_path)
+    assert "holds CoLA/ or glue/CoLA/" in refused.value.fix and "CoLA/train.jsonl" in refused.value.fix
 
 
 def test_an_unknown_suite_is_refused(tmp_path: Path) -> None:
@@ -78,7 +79,10 @@ def test_superglue_is_a_suite_of_what_its_folder_holds(tmp_path: Path) -> None:
     assert dict(found.left_out) | {"RTE-SuperGLUE": "no dev file", "WiC": "no folder"} == dict(found.left_out)
     with pytest.raises(UsageError, match="no task of superglue") as caught:
         suite("superglue", tmp_path / "BoolQ")
-    assert "put BoolQ/train.jsonl" in caught.value.fix
+    assert f"write --task-data {tmp_path}, which holds BoolQ" in caught.value.fix
+    with pytest.raises(UsageError) as lacking:
+        suite("glue", tmp_path)
+    assert lacking.value.fix == "add what lacks: RTE: no dev file"
 
 
 def test_tasks_that_stand_alone_are_named(tmp_path: Path) -> None:

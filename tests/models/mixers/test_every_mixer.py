@@ -73,6 +73,22 @@ def test_a_mixer_keeps_shape_and_dtype(name, dtype, build):
         assert (answer.shape, answer.dtype) == (x.shape, dtype)
 
 
+@pytest.mark.parametrize("position", ["rotary", "alibi"])
+@pytest.mark.parametrize("name", [*(name for name in SCORED if CASES[name].traits.asked), "window", "later values"])
+def test_asked_places_are_answered_as_the_whole_row_is(name, position, make_place, scatter):
+    """By every mixer that says it can, under every limit on what is seen; in a layer that mixes the first one's values too."""
+    mixer = CASES.get(name, Softmax(head_width=16, window=6, value_residual=name == "later values", gate=True))
+    place = make_place(width=WIDTH, length=LENGTH, layer=LAYERS.get(name, 1), position=position)
+    module, x = scatter(mixer.build(place)), draw()
+    asked = torch.tensor([[3, 15], [9, 0]])
+    segments = (torch.arange(LENGTH) >= 6).int().expand(2, -1)
+    for given in ({}, {"mask": FIRST}, {"segments": segments}, {"causal": True, "mask": FIRST}):
+        seen = Visible(**given)
+        seen.kept["values"] = draw().view(2, LENGTH, -1, 16).transpose(1, 2)
+        expected = torch.stack([row[at] for row, at in zip(module(x, seen), asked, strict=True)])
+        torch.testing.assert_close(module(x, seen, asked), expected, atol=1e-5, rtol=1e-5)
+
+
 @every_mixer
 def test_bf16_costs_rounding_only(name, build):
     """What is summed, normed and exponentiated is so in fp32: within 2% of the fp32 answer, in norm."""

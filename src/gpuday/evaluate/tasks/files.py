@@ -4,6 +4,7 @@ A task lies in `DIR/<task>` or `DIR/<suite>/<task>`, whatever the case of the le
 a part of the official rows.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from gpuday.evaluate.tasks.task import Task
 Part = Literal["train", "dev", "test"]
 PARTS: tuple[Part, ...] = ("train", "dev", "test")
 PARTIAL = "-partial"
+_SHOWN = 12  # folders in an error
+_NEAR = 100  # folders that are looked into for an error
 _FLAT = (".jsonl", ".jsonl.zst")
 _OFFICIAL = {"choice": (".csv", ""), "tagging": (".conll", ".txt"), "span": (".json",)}  # "" is a folder of files
 
@@ -37,6 +40,20 @@ def find_folder(task: Task, root: Path) -> Path | None:
             if found := folders.get(name) or folders.get(name + PARTIAL):
                 return found
     return None
+
+
+def meant(tasks: Iterable[Task], root: Path) -> str:
+    """For the fix of an error: the folder near `root` that holds one of the tasks, else what is looked for and what is there."""
+    tasks, whole = tuple(tasks), root.resolve()
+    for folder in (whole.parent, *_folders(whole)[:_NEAR]):
+        with contextlib.suppress(OSError):  # a folder that may not be read has nothing to suggest
+            if found := [task.name for task in tasks if find_folder(task, folder)]:
+                return f"write --task-data {folder}, which holds {', '.join(found)}"
+    name = tasks[0].folder or tasks[0].name
+    there = [p.name for p in _folders(root)]
+    more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
+    these = f"are the folders {', '.join(there[:_SHOWN])}{more}" if there else "is no folder"
+    return f"name the folder that holds {name}/ or {tasks[0].suite}/{name}/; in {root} there {these}"
 
 
 def find_file(task: Task, folder: Path, part: Part) -> Path | None:
@@ -64,7 +81,8 @@ def read_task(task: Task, root: Path, *, test: bool = False) -> TaskData:
     answer. Raises DataError naming the file, the row and the fix for what is wrong."""
     folder = find_folder(task, root)
     if folder is None:
-        raise DataError(f"{task.name} is not in {root}", fix=f"put its files into {root / task.name}/, {layout(task)}")
+        fix = f"{meant([task], root)}; its files lie in it {layout(task)}"
+        raise DataError(f"{task.name} is not in {root}", where="--task-data", fix=fix)
     hasher, splits = xxhash.xxh3_128(), []
     for part in PARTS[:2]:
         path = find_file(task, folder, part)

@@ -79,13 +79,18 @@ def own_task(
 def unlabelled_rows(task: Task, file: Path, *, text: str | None = None, text_b: str | None = None) -> Rows:
     """The rows of a file to be answered by a model of `task`; labels are not looked at."""
     if task.kind in (*_COLUMNS, "choice"):
-        return collect(task, _inner(file), content_of(file), labelled=False).rows(task.classes)
+        return unlabelled(task, file).rows(task.classes)
     if text is None or (text_b is None) == task.pair:
         flag = "--text" if text is None else "--text-b"
         fix = f"leave {flag} out" if text is not None and not task.pair else f"add {flag} COLUMN"
         raise UsageError(f"{task.name} has {1 + task.pair} text(s) a row", where=flag, fix=fix)
     texts = [_filled(c, file) for c in read_columns(file, _flags(text, text_b, None))]
     return Rows(text_a=texts[0], text_b=texts[1] if task.pair else None, labels=None)
+
+
+def unlabelled(task: Task, file: Path, *, blanks: bool = False) -> Collected:
+    """Rows to be answered of a layout that has no columns: tagged words, questions, choices; `blanks` as in `collect`."""
+    return collect(task, _inner(file), content_of(file), labelled=False, blanks=blanks)
 
 
 def told(data: TaskData) -> dict[str, Any]:

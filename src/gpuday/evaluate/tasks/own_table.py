@@ -85,15 +85,15 @@ def records_of(path: Path, kind: str, stream: BinaryIO) -> Records:
     return json_records(path, stream)
 
 
-def check_columns(path: Path, wanted: dict[str, str], columns: list[str]) -> None:
-    """Raise UsageError for the flag {flag: name} whose column is not there."""
+def check_columns(path: Path, wanted: dict[str, str], columns: list[str], *, fix: str = "") -> None:
+    """Raise UsageError for the flag {flag: name} whose column is not there; without a `fix` the nearest one is named."""
     for flag, name in wanted.items():
         if name not in columns:
             more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
             raise UsageError(
                 f"{path} has no column {name!r}; it has {', '.join(columns[:_SHOWN])}{more}",
                 where=flag,
-                fix=nearest(name, columns),
+                fix=fix or nearest(name, columns),
             )
 
 

@@ -21,6 +21,7 @@ from gpuday.evaluate.tasks.task import Record, Task
 
 _LABEL_DIGITS = 9
 _SHOWN = 60  # characters of a value in an error
+_BLANK: Record = {"words": [""], "text_a": "", "text_b": ""}
 _FLAT = ("text_a", "words")  # what a flat record has, and no official one
 
 
@@ -32,7 +33,7 @@ class Columns:
     text_b: str | None = None
     label: str | None = "label"
     """None: the rows are not labelled."""
-    id: tuple[str, ...] = ("idx", "id", "index")
+    id: tuple[str, ...] = ("idx", "id", "ids", "index")
     """The first of these that a record has."""
 
 
@@ -50,6 +51,8 @@ class Collected:
     answers: list[tuple[str, ...]] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    empty: dict[int, int] = field(default_factory=dict)
+    """{position: line or question} of the rows that lack what is asked about, where they are let through."""
 
     def __len__(self) -> int:
         return len(self.texts_a)
@@ -68,7 +71,7 @@ class Collected:
             words=tuple(self.words) or None,
             answers=tuple(self.answers) if self.task.kind == "span" and self.labels else None,
             groups=tuple(self.groups) if len(self.groups) == len(self) else None,
-            ids=tuple(self.ids) if len(self.ids) == len(self) else None,
+            ids=tuple(self.ids) if len(self.ids) == len(self) and any(self.ids) else None,
         )
 
     def _numbers(self, classes: Sequence[str]) -> Any:
@@ -83,8 +86,9 @@ def parse_rows(task: Task, path: Path, content: bytes, *, labelled: bool = True)
     return collect(task, path, content, labelled=labelled).rows(task.classes)
 
 
-def collect(task: Task, path: Path, content: bytes, *, labelled: bool = True) -> Collected:
-    """As `parse_rows`, with the tags of a tagging still as words."""
+def collect(task: Task, path: Path, content: bytes, *, labelled: bool = True, blanks: bool = False) -> Collected:
+    """As `parse_rows`, with the tags of a tagging still as words. With `blanks` rows of a layout that has no columns may lack
+    what is asked about: see `Collected.empty`."""
     if path.suffix == ".tsv":
         if task.tsv is None:
             raise DataError(f"{task.name} has no TSV layout", where=str(path), fix=layout(task))
@@ -94,21 +98,34 @@ def collect(task: Task, path: Path, content: bytes, *, labelled: bool = True) ->
     columns = Columns(text_b="text_b" if task.pair else None, label="label" if labelled else None)
     text = unpacked(path, content)
     if path.suffix == ".json":
-        return gather(task, columns, squad_records(path, text), str(path), "question")
+        return gather(task, columns, squad_records(path, text), str(path), "question", blanks=blanks)
     if task.kind == "tagging" and ".jsonl" not in path.suffixes:
         return gather(task, columns, sentence_records(path, text, labelled=labelled), str(path))
-    return gather(task, columns, (csv_records if path.suffix == ".csv" else json_records)(path, text), str(path))
+    records = (csv_records if path.suffix == ".csv" else json_records)(path, text)
+    return gather(task, columns, records, str(path), blanks=blanks)
 
 
 def gather(
-    task: Task, columns: Columns, records: Iterable[tuple[int, Record]], place: str, unit: str = "line"
+    task: Task,
+    columns: Columns,
+    records: Iterable[tuple[int, Record]],
+    place: str,
+    unit: str = "line",
+    *,
+    blanks: bool = False,
 ) -> Collected:
-    """Checked rows of numbered records; `place` says where they are from. Raises DataError where there are none."""
+    """Checked rows of numbered records; `place` says where they are from, `blanks` is as in `collect`. Raises DataError where
+    there are none."""
     found = Collected(task=task)
     for number, record in records:
         where = f"{place}, {unit} {number}"
         for flat in _flattened(task, record, where):
+            if blanks and _lacks(task, flat):
+                found.empty[len(found)] = number
+                flat = {**flat, **_BLANK, "options": [""] * task.options}
             _add(found, columns, flat, where)
+            if blanks and len(found.ids) < len(found):
+                found.ids.append("")  # as a table gives a row without a name
     if not len(found):
         raise DataError(f"{place} has no rows", fix="restore the file")
     return found
@@ -209,6 +226,24 @@ def _add(found: Collected, columns: Columns, record: Record, where: str) -> None
         found.texts_b.append(text_in(record, columns.text_b, where))
     if columns.label is not None:
         found.labels.append(label_of(task, record.get(columns.label), columns.label, where))
+
+
+def _lacks(task: Task, record: Record) -> bool:
+    """Whether there is nothing to ask of a row: no word; no text or an empty option; no question or no context."""
+    if task.kind == "tagging":
+        words = record.get("words")
+        return words is None or (isinstance(words, list | tuple) and all(map(_is_blank, words)))
+    if task.kind == "choice":
+        options = record.get("options")
+        lacking = options is None or (
+            isinstance(options, list | tuple) and (not options or any(map(_is_blank, options)))
+        )
+        return lacking or _is_blank(record.get("text_a"))
+    return _is_blank(record.get("text_a")) or _is_blank(record.get("text_b"))
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _strings(record: Record, column: str, where: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gpuday.core.errors import UsageError, nearest
 from gpuday.evaluate.tasks import hub, pydocs
-from gpuday.evaluate.tasks.files import missing, read_task
+from gpuday.evaluate.tasks.files import find_folder, meant, missing, read_task
 from gpuday.evaluate.tasks.glue import GLUE
 from gpuday.evaluate.tasks.pydocs import PYDOCS
 from gpuday.evaluate.tasks.rows import TaskData, cap_rows
@@ -43,8 +43,7 @@ def suite(name: str, folder: Path | None) -> Selection:
     reasons = {task.name: missing(task, folder) for task in tasks}
     found = tuple(task for task in tasks if not reasons[task.name])
     if not found:
-        first = f"{tasks[0].name}/{tasks[0].official[0] if tasks[0].official else 'train.jsonl'}"
-        raise UsageError(f"{folder} holds no task of {name}", where="--task-data", fix=f"put {first}, ... there")
+        raise UsageError(f"{folder} holds no task of {name}", where="--task-data", fix=_instead(tasks, folder, reasons))
     return Selection(tasks=found, left_out=tuple((n, reason) for n, reason in reasons.items() if reason))
 
 
@@ -85,6 +84,16 @@ def load(task: Task, folder: Path | None, *, train_rows: int | None = None, test
     assert folder is not None, "parse_tasks asks for a folder"
     data = hub.read_hub(task, test=test) if hub.is_hub(folder) else read_task(task, folder, test=test)
     return cap_rows(data, train_rows)
+
+
+def _instead(tasks: tuple[Task, ...], folder: Path, reasons: dict[str, str]) -> str:
+    """What to do where no task of a suite can be read: put the files that lack into the folders that are there, or name
+    another folder."""
+    lacking = [f"{task.name}: {reasons[task.name]}" for task in tasks if find_folder(task, folder)]
+    if lacking:
+        return f"add what lacks: {'; '.join(lacking)}"
+    first = f"{tasks[0].name}/{tasks[0].official[0] if tasks[0].official else 'train.jsonl'}"
+    return f"{meant(tasks, folder)}; {first} lies in it, ..."
 
 
 def _meant(word: str) -> str:

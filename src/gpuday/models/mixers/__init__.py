@@ -38,10 +38,12 @@ class Traits:
     """Whether later layers read what the first one left: blocks must be passed once, at full length."""
     unit: int = 1
     """What the model's width must be a multiple of."""
+    asked: bool = False
+    """Whether its layers take a third argument, places [B, A] of each row, and then answer [B, A, D] for those alone."""
 
 
 class Mixer(Part, ABC):
-    """Builds a module: (x [B, L, D], a `Visible`) -> [B, L, D]."""
+    """Builds a module: (x [B, L, D], a `Visible`) -> [B, L, D]; see also `Traits.asked`."""
 
     @property
     @abstractmethod

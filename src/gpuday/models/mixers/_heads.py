@@ -1,6 +1,7 @@
 """What the mixers with scores share: projections, norms of queries and keys, positions, gate; how pairs are weighed is given.
 
-Shapes: B rows, L positions, D width, H heads of width K, D = H K.
+Shapes: B rows, L positions, D width, H heads of width K, D = H K. Where places `asked` [B, A] of each row are given,
+queries are those of A positions, and so are answers.
 """
 
 import math
@@ -11,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpuday.core.errors import UsageError
-from gpuday.models.attention import Weigh, alibi_slopes, attend, explicit, linear_biases, where_allowed
+from gpuday.models.attention import Weigh, alibi_slopes, attend, explicit, linear_biases, of_queries, where_allowed
 from gpuday.models.linear import Linear
 from gpuday.models.mixers import Mixer, Place, Traits
 from gpuday.models.position import rotary_angles, rotate
-from gpuday.models.visible import Visible
+from gpuday.models.visible import Visible, at_places
 
 HeadNorm = Literal["none", "rms", "layer"]
 
@@ -54,7 +55,7 @@ class AllPairs(Mixer):
 
     @property
     def traits(self) -> Traits:
-        return Traits(causal=True, scored=True, unit=self.head_width)
+        return Traits(causal=True, scored=True, unit=self.head_width, asked=True)
 
     def check(self, *, width: int, layers: int) -> None:
         heads_of(width, self.head_width)
@@ -82,11 +83,13 @@ class Positions(nn.Module):
         slopes = alibi_slopes(heads) if place.position == "alibi" else None
         self.register_buffer("slopes", slopes, persistent=False)
 
-    def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, q: Tensor, k: Tensor, asked: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if not self.rotary:
             return q, k
-        l = q.shape[2]
-        return rotate(q, self.cos[:l], self.sin[:l]), rotate(k, self.cos[:l], self.sin[:l])
+        l = k.shape[2]
+        cos, sin = self.cos[:l], self.sin[:l]
+        of_q = (cos, sin) if asked is None else (cos[asked][:, None], sin[asked][:, None])
+        return rotate(q, *of_q), rotate(k, cos, sin)
 
 
 class SoftmaxWeights(nn.Module):
@@ -96,9 +99,11 @@ class SoftmaxWeights(nn.Module):
         super().__init__()
         self.head_width, self.dropout, self.reach, self.cap = head_width, dropout, reach, cap
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, seen: Visible, slopes: Tensor | None) -> Tensor:
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, seen: Visible, slopes: Tensor | None, asked: Tensor | None = None
+    ) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        return attend(q, k, v, seen, reach=self.reach, dropout=dropout, cap=self.cap, slopes=slopes)
+        return attend(q, k, v, seen, reach=self.reach, dropout=dropout, cap=self.cap, slopes=slopes, asked=asked)
 
 
 class OtherWeights(nn.Module):
@@ -108,10 +113,12 @@ class OtherWeights(nn.Module):
         super().__init__()
         self.weigh, self.dropout = weigh, dropout
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, seen: Visible, slopes: Tensor | None) -> Tensor:
-        length = q.shape[2]
-        allowed = seen.pairs(None, length, q.device)
-        biases = None if slopes is None else linear_biases(slopes, seen, length)
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, seen: Visible, slopes: Tensor | None, asked: Tensor | None = None
+    ) -> Tensor:
+        length = k.shape[2]
+        allowed = of_queries(seen.pairs(None, length, q.device), asked)
+        biases = of_queries(None if slopes is None else linear_biases(slopes, seen, length), asked)
         dropout = self.dropout if self.training else 0.0
         return explicit(q, k, v, allowed, biases=biases, dropout=dropout, weigh=self.weigh)
 
@@ -141,7 +148,7 @@ class Temperature(nn.Module):
 
 
 class MultiHead(nn.Module):
-    """(x [B, L, D], what is seen) -> [B, L, D]: project, norm, place, weigh, gate, project.
+    """(x [B, L, D], what is seen, asked [B, A] or None) -> [B, L, D] or [B, A, D]: project, norm, place, weigh, gate, project.
 
     Queries and keys are normed before they are rotated, which keeps their length. The later layers of a model with
     `value_residual` mix the first one's values into their own, by two learned factors that begin at one half.
@@ -169,10 +176,14 @@ class MultiHead(nn.Module):
         self.keeps_values = value_residual and place.layer == 0
         self.of_values = nn.Parameter(torch.full((2,), 0.5)) if value_residual and place.layer > 0 else None
 
-    def forward(self, x: Tensor, seen: Visible) -> Tensor:
-        b, l, d = x.shape
-        q, k, v = self.qkv(x).view(b, l, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = self.positions(self._normed(q), self._normed(k))
+    def forward(self, x: Tensor, seen: Visible, asked: Tensor | None = None) -> Tensor:
+        chosen, d = at_places(x, asked), x.shape[-1]
+        if asked is None:
+            q, k, v = self._in_heads(self.qkv(x), 3)
+        else:
+            (q,) = self._in_heads(self.qkv.rows(chosen, 0, d), 1)
+            k, v = self._in_heads(self.qkv.rows(x, d, 3 * d), 2)
+        q, k = self.positions(self._normed(q), self._normed(k), asked)
         if self.temperature is not None:
             q = self.temperature(q)
         if self.keeps_values:
@@ -180,10 +191,15 @@ class MultiHead(nn.Module):
         if self.of_values is not None:
             first, own = self.of_values  # not rounded to bf16, in which small steps would never leave a half
             v = (first * seen.kept["values"].float() + own * v.float()).to(v.dtype)
-        mixed = self.weights(q, k, v, seen, self.positions.slopes)
+        mixed = self.weights(q, k, v, seen, self.positions.slopes, asked)
         if self.gate is not None:
-            mixed = mixed * torch.sigmoid(self.gate(x)).transpose(1, 2)[..., None]
-        return self.out(mixed.transpose(1, 2).reshape(b, l, d))
+            mixed = mixed * torch.sigmoid(self.gate(chosen)).transpose(1, 2)[..., None]
+        return self.out(mixed.transpose(1, 2).reshape(chosen.shape))
+
+    def _in_heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """x [B, L, parts D] -> so many [B, H, L, K]."""
+        b, l, _ = x.shape
+        return x.view(b, l, parts, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
 
     def _normed(self, x: Tensor) -> Tensor:
         """Each head's vector of mean square one ("rms"), or also centred ("layer"), in fp32 and without parameters."""

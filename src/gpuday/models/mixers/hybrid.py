@@ -36,6 +36,7 @@ class Hybrid(Mixer):
             scored=any(t.scored for t in both),
             recalls=any(t.recalls for t in both),
             unit=math.lcm(*(t.unit for t in both)),
+            asked=self.upper.traits.asked,  # which mixes the last layer, the one that is asked
         )
 
     def check(self, *, width: int, layers: int) -> None:

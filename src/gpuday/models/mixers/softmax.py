@@ -68,7 +68,7 @@ class Softmax(Mixer):
 
     @property
     def traits(self) -> Traits:
-        return Traits(causal=True, scored=True, recalls=self.value_residual, unit=self.head_width)
+        return Traits(causal=True, scored=True, recalls=self.value_residual, unit=self.head_width, asked=True)
 
     def check(self, *, width: int, layers: int) -> None:
         heads_of(width, self.head_width)

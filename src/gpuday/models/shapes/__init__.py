@@ -47,6 +47,11 @@ class Shape(Part, ABC):
         return {passed.layer: length // passed.shrink for passed in self.passes}
 
     @property
+    def ends_whole(self) -> bool:
+        """Whether the last block sees every position."""
+        return self.passes[-1].shrink == 1
+
+    @property
     def multiple(self) -> int:
         """What lengths must be a multiple of; above 1, positions are pooled."""
         return max(passed.shrink for passed in self.passes)
