@@ -18,44 +18,8 @@ from gpuday.evaluate.scorefile import (
     surroundings,
     write_score,
 )
+from made_up_score import SCORE
 
-SCORE = Score(
-    task="RTE",
-    version=1,
-    suite="glue",
-    kind="classification",
-    protocol="P1",
-    hyperparameters=hyperparameters(P1),
-    chosen={},
-    seed=0,
-    fraction=1.0,
-    metric="accuracy",
-    value=0.5,
-    metrics={"accuracy": 0.5},
-    interval=None,
-    baseline={"majority": 0.5},
-    train_rows=40,
-    train_rows_available=40,
-    dev_rows=40,
-    longest_row=128,
-    unread_words=0,
-    partial=False,
-    train_loss=0.7,
-    steps=10,
-    seconds=1.0,
-    examples_per_second=40.0,
-    dtype="float32",
-    device="cpu",
-    data_hash="a",
-    model_hash="b",
-    start=None,
-    pooling="first",
-    subject="mine",
-    subject_kind="run",
-    recipe_fingerprint=None,
-    environment={},
-    package_version="1",
-)
 ASKED = {key: asdict(SCORE)[key] for key in IDENTITY}
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gpuday.evaluate.protocols import P1
-from gpuday.evaluate.scorefile import Score, hyperparameters
+from gpuday.evaluate.scorefile import Score
 from gpuday.evaluate.sections import Scored, added, backed, median_of, sections, task_row
 from gpuday.evaluate.tasks import Task
 from gpuday.evaluate.tasks.glue import GLUE
+from made_up_score import SCORE
 
 TASKS = {task.name: task for task in GLUE}
 MATCHED, MISMATCHED = TASKS["MNLI"], TASKS["MNLI"].companions[0]
@@ -18,42 +18,17 @@ MATCHED, MISMATCHED = TASKS["MNLI"], TASKS["MNLI"].companions[0]
 
 def score(task: Task, value: float, seed: int = 0, **other: object) -> Score:
     """A score that was made up."""
-    made = Score(
+    made = replace(
+        SCORE,
         task=task.name,
         version=task.version,
         suite=task.suite,
         kind=task.kind,
-        protocol="P1",
-        hyperparameters=hyperparameters(P1),
-        chosen={},
         seed=seed,
-        fraction=1.0,
         metric=task.main,
         value=value,
         metrics={task.main: value},
         interval={"low": value - 0.1, "high": value + 0.1},
-        baseline={"majority": 0.5},
-        train_rows=100,
-        train_rows_available=100,
-        dev_rows=50,
-        longest_row=128,
-        unread_words=0,
-        partial=False,
-        train_loss=0.1,
-        steps=10,
-        seconds=2.0,
-        examples_per_second=5.0,
-        dtype="float32",
-        device="cpu",
-        data_hash="d",
-        model_hash="m",
-        start=None,
-        pooling="first",
-        subject="mine",
-        subject_kind="run",
-        recipe_fingerprint=None,
-        environment={},
-        package_version="1",
     )
     return replace(made, **other)  # type: ignore[arg-type]
 

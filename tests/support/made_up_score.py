@@ -1,0 +1,42 @@
+"""A score that nobody measured."""
+
+from gpuday.evaluate.protocols import P1
+from gpuday.evaluate.scorefile import Score, hyperparameters
+
+SCORE = Score(
+    task="RTE",
+    version=1,
+    suite="glue",
+    kind="classification",
+    protocol="P1",
+    hyperparameters=hyperparameters(P1),
+    chosen={},
+    seed=0,
+    fraction=1.0,
+    metric="accuracy",
+    value=0.5,
+    metrics={"accuracy": 0.5},
+    interval=None,
+    baseline={"majority": 0.5},
+    train_rows=100,
+    train_rows_available=100,
+    dev_rows=50,
+    longest_row=128,
+    unread_words=0,
+    partial=False,
+    train_loss=0.7,
+    steps=10,
+    seconds=2.0,
+    examples_per_second=5.0,
+    dtype="float32",
+    device="cpu",
+    data_hash="d",
+    model_hash="m",
+    start=None,
+    pooling="first",
+    subject="mine",
+    subject_kind="run",
+    recipe_fingerprint=None,
+    environment={},
+    package_version="1",
+)
