@@ -179,6 +179,33 @@ def test_the_fraction_never_runs_backwards() -> None:
     assert seen[-1] == pytest.approx(0.14)
 
 
+def test_the_fraction_waits_where_a_reserve_shrinks() -> None:
+    """A look that took less than the one before gives seconds back, which the schedules take standing still."""
+    clock, time = running()
+    clock.reserve_seconds = 20
+    time.passes(40)
+    assert clock.fraction() == 0.5
+    clock.reserve_seconds = 0
+    assert clock.fraction() == 0.5
+    time.passes(8)
+    assert clock.fraction() == 0.5
+    time.passes(12)
+    assert clock.fraction() == 0.6
+
+
+def test_the_fraction_does_not_fall_between_two_processes() -> None:
+    """One that goes on from a checkpoint begins where that had got to, whatever the reserve is now; an older one tells none."""
+    clock, time = running()
+    clock.reserve_seconds = 20
+    time.passes(40)
+    assert clock.fraction() == 0.5
+    clock.reserve_seconds = 0
+    for state, expected in ((clock.state(), 0.5), ({k: v for k, v in clock.state().items() if k != "furthest"}, 0.4)):
+        second, _ = running()
+        second.restore(state)
+        assert second.fraction() == expected
+
+
 def test_a_state_restores_what_was_used() -> None:
     """A second process goes on from the first one's ledger, counts and reserve."""
     clock, time = running()

@@ -94,12 +94,14 @@ class Clock:
     """Books every second of training on one activity, and says which fraction of the budget is used.
 
     `reserve_seconds` is the measured time of what must still happen after the last step (final validation, saving):
-    the schedules reach their end that much before the deadline. It has no meaning for budgets in other units.
+    the schedules reach their end that much before the deadline. It has no meaning for budgets in other units. A reserve
+    that turns out smaller does not take a schedule back: it waits at the fraction it has reached.
     """
 
     def __init__(self, budget: Budget, *, now: Callable[[], float] = time.monotonic) -> None:
         self.budget = budget
         self.reserve_seconds = 0.0
+        self._furthest = 0.0  # fraction of a wall-clock budget
         self.counts: dict[str, float] = {"tokens": 0.0, "steps": 0.0, "flops": 0.0}
         self._now = now
         self._inherited: dict[str, float] = {}  # booked by the processes before this one
@@ -159,10 +161,12 @@ class Clock:
             return both
 
     def fraction(self) -> float:
-        """Used share of budget minus reserve, in [0, 1]."""
+        """Used share of budget minus reserve, in [0, 1]; by the wall clock it never falls."""
         if self.budget.unit == "seconds":
             usable = self.budget.amount - self.reserve_seconds
-            return 1.0 if usable <= 0 else min(1.0, self.used_seconds() / usable)
+            share = 1.0 if usable <= 0 else min(1.0, self.used_seconds() / usable)
+            self._furthest = max(self._furthest, share)
+            return self._furthest
         return min(1.0, self.counts[self.budget.unit] / self.budget.amount)
 
     def room_for(self, seconds: float) -> bool:
@@ -173,7 +177,12 @@ class Clock:
 
     def state(self) -> dict[str, Any]:
         """JSON values from which `restore` continues."""
-        return {"ledger": self.ledger(), "counts": dict(self.counts), "reserve_seconds": self.reserve_seconds}
+        return {
+            "ledger": self.ledger(),
+            "counts": dict(self.counts),
+            "reserve_seconds": self.reserve_seconds,
+            "furthest": self._furthest,
+        }
 
     def restore(self, state: dict[str, Any], *, charged_seconds: float = 0.0, rest: str = LOST) -> None:
         """Continue from the state of an earlier process; what this one has booked already stays booked.
@@ -188,6 +197,7 @@ class Clock:
             self._inherited = inherited
         self.take_back(state["counts"])
         self.reserve_seconds = float(state["reserve_seconds"])
+        self._furthest = max(self._furthest, float(state.get("furthest", 0.0)))  # an earlier version did not write it
 
     def take_back(self, counts: dict[str, float]) -> None:
         """Count on from the counts of an earlier state: what was consumed since is not in the weights. Its seconds stay

@@ -29,7 +29,7 @@ def resumable(saved: Saved) -> bool:
     _require(_NEEDED <= progress.keys())
     _check(progress, _PROGRESS)
     _check(pace, {field.name: _is_amount for field in fields(Pace)})
-    _require(clock.keys() >= _CLOCK.keys())
+    _require(clock.keys() >= _CLOCK_NEEDED)
     _check(clock, _CLOCK)
     return True
 
@@ -101,8 +101,10 @@ _PROGRESS: dict[str, Holds] = {
     "before": _is_answer,
     "final": _is_answer,
 }
+_CLOCK_NEEDED = {"ledger", "counts", "reserve_seconds"}
 _CLOCK: dict[str, Holds] = {
     "ledger": _are_amounts,
     "counts": lambda value: _are_amounts(value) and value.keys() == {"tokens", "steps", "flops"},
     "reserve_seconds": _is_amount,
+    "furthest": lambda value: _is_amount(value) and value <= 1,
 }
