@@ -3,7 +3,7 @@
 Both start from the same weights, the head's included, and see the same batches in the same order; rows, model, loss, optimizer
 and schedule of the other side are the libraries' own. By default P1 runs in fp32 without dropout, whose random numbers two
 programs cannot share, over so many rows that its epochs are `--steps` steps, and the losses of all steps are compared. With
-`--whole` it runs as it is, dropout included, over all rows and several seeds, and the scores on dev are compared.
+`--whole` it runs as it is, dropout included, over all rows, or `--rows` of them, and several seeds, and the scores on dev are compared.
 """
 
 import argparse
@@ -54,6 +54,7 @@ def main() -> None:
         for task in parse_tasks(",".join(arguments.tasks), arguments.task_data).tasks:
             data, protocol = load(task, arguments.task_data), PROTOCOL
             if arguments.whole:
+                data = dataclasses.replace(data, train=spaced(data.train, arguments.rows or len(data.train)))
                 sides = [both(arguments.model, subject, data, protocol, seed) for seed in range(arguments.seeds)]
                 figures = scores_beside(sides)
             else:
@@ -75,17 +76,19 @@ def ask() -> argparse.Namespace:
     asked.add_argument("--steps", type=int, default=50, help="optimizer steps of the comparison of losses [50]")
     asked.add_argument("--whole", action="store_true", help="all rows and the protocol's dropout; compare scores")
     asked.add_argument("--seeds", type=int, default=5, help="of --whole [5]")
+    asked.add_argument("--rows", type=int, default=0, help="of --whole, at most so many train rows [all]")
     return asked.parse_args()
 
 
 def shortened(data: TaskData, protocol: Protocol, steps: int) -> TaskData:
     """As many rows, evenly spaced over the train set, as make the protocol's epochs at most so many steps; few dev rows."""
     count = max(1, steps // protocol.epochs) * protocol.batch
-    train, dev = (
-        rows.take(np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64)))
-        for rows, most in ((data.train, count), (data.dev, DEV_ROWS))
-    )
-    return dataclasses.replace(data, train=train, dev=dev, companions={})
+    return dataclasses.replace(data, train=spaced(data.train, count), dev=spaced(data.dev, DEV_ROWS), companions={})
+
+
+def spaced(rows: Rows, most: int) -> Rows:
+    """At most so many rows, evenly spaced over all of them."""
+    return rows.take(np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64)))
 
 
 def both(folder: Path, subject: Subject, data: TaskData, protocol: Protocol, seed: int) -> tuple[Side, Side]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reference import Side, both, losses_beside, scored, scores_beside, shortened, side_by_side
+from reference import Side, both, losses_beside, scored, scores_beside, shortened, side_by_side, spaced
 
 from gpuday.evaluate.huggingface import subject_of_folder
 from gpuday.evaluate.metrics import METRICS
@@ -27,6 +27,7 @@ def test_a_shortened_task_makes_the_steps_that_were_asked_for() -> None:
     assert (len(short.train), len(short.dev)) == (160, 256)
     assert (short.train.text_a[0], short.train.text_a[-1]) == ("row 0", "row 999")
     assert len(shortened(data, P1, 10_000).train) == 1000
+    assert spaced(rows(5), 3).text_a == ("row 0", "row 2", "row 4")
 
 
 def test_the_largest_difference_is_found_where_it_is() -> None:

@@ -25,7 +25,7 @@ def write(path: Path, **columns: list[object]) -> Path:
 def test_values_are_written_with_their_length(tmp_path: Path) -> None:
     """The bytes on standard output, by hand: a text, a null, an empty text."""
     path = write(tmp_path / "a.parquet", text=["é", None, ""])
-    done = subprocess.run([sys.executable, "-P", parquet_worker.__file__, path, "text"], capture_output=True)
+    done = subprocess.run([sys.executable, "-P", parquet_worker.__file__, path, "text", "text"], capture_output=True)
     assert done.stdout == struct.pack("<q", 2) + "é".encode() + struct.pack("<q", -1) + struct.pack("<q", 0)
 
 

@@ -214,7 +214,7 @@ def serve_parquet() -> None:
     for line in sys.stdin:
         out, message, begin = io.BytesIO(), "", time.process_time()
         try:
-            parquet_worker.copy(pa, pq, line.rstrip("\n"), "text", out)
+            parquet_worker.copy(pa, pq, line.rstrip("\n"), out, "text", "text")
         except SystemExit as error:
             message = str(error)
             assert message, "a fault without a word"

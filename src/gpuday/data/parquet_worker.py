@@ -2,7 +2,8 @@
 
 Every value is an 8-byte little-endian length and its UTF-8 bytes; length -1 is a null. Imports nothing of the project,
 so that starting it costs little. Faults are one line on standard error and exit code 1. With `any` behind the column its
-values may be numbers, dates or truths as well, written as text; without a column the columns' names are written.
+values may be numbers, dates or truths as well, written as text. With `names` in place of a column the columns' names are
+written, with `flat` the names of those whose values are no lists, maps or structures.
 """
 
 import contextlib
@@ -17,8 +18,9 @@ _ROWS = 64  # in a batch, whose values exist at once
 _MESSAGE = 1000  # characters; the pipe holds them, so that nobody has to read them for this to end
 
 
-def main(path: str, column: str | None = None, kind: str = "text") -> None:
-    """Write the values of `column`, or of the only string column where there is no such name; see above for the rest."""
+def main(path: str, kind: str, column: str = "") -> None:
+    """Write the values of `column`, or of the only string column where there is no such name (`text`); see above for the
+    other kinds."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -29,7 +31,7 @@ def main(path: str, column: str | None = None, kind: str = "text") -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    copy(pa, pq, path, column, sys.stdout.buffer, exact=kind == "any")
+    copy(pa, pq, path, sys.stdout.buffer, kind, column)
 
 
 def limit_memory() -> None:
@@ -39,16 +41,17 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
-def copy(pa: Any, pq: Any, path: str, column: str | None, out: BinaryIO, *, exact: bool = False) -> None:
-    """Write the column of one file; leaves by SystemExit with one line for any fault of the file."""
+def copy(pa: Any, pq: Any, path: str, out: BinaryIO, kind: str, column: str) -> None:
+    """Write what is asked of one file; leaves by SystemExit with one line for any fault of the file."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=_READ)
         with contextlib.closing(file):
-            if column is None:
-                out.writelines(
-                    struct.pack("<q", len(name.encode())) + name.encode() for name in file.schema_arrow.names
-                )
+            if kind in ("names", "flat"):
+                fields = (f for f in file.schema_arrow if kind == "names" or not pa.types.is_nested(f.type))
+                names = (field.name.encode() for field in fields)
+                out.writelines(struct.pack("<q", len(name)) + name for name in names)
                 return
+            exact = kind == "any"
             chosen = column if exact else choose(pa, file.schema_arrow, column)
             # A batch at a time, whose pages are read through a buffer: memory follows neither the size of the file nor
             # that of a row group, which by default has a million rows. Without the buffer its column is read at once.

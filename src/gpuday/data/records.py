@@ -168,17 +168,17 @@ class _RowLines:
 
 def read_parquet(path: Path, tally: LineTally) -> Texts:
     """The column `text`, decoded in another process: a native crash there becomes a DataError here."""
-    return _from_worker(path, tally, _TEXT)
+    return _from_worker(path, tally, "text", _TEXT)
 
 
 def read_column(path: Path, tally: LineTally, column: str) -> Texts:
     """A column of a parquet file, whatever its kind, as text; a null is empty."""
-    return _from_worker(path, tally, column, "any")
+    return _from_worker(path, tally, "any", column)
 
 
-def column_names(path: Path) -> list[str]:
-    """The columns of a parquet file."""
-    return [name for _, name in _from_worker(path, LineTally(path, DropCounter()))]
+def column_names(path: Path, *, flat: bool = False) -> list[str]:
+    """The columns of a parquet file; with `flat` only those of single values, not of lists, maps or structures."""
+    return [name for _, name in _from_worker(path, LineTally(path, DropCounter()), "flat" if flat else "names")]
 
 
 def _from_worker(path: Path, tally: LineTally, *arguments: str) -> Texts:

@@ -127,6 +127,13 @@ def test_rows_keep_what_their_file_calls_them(tmp_path):
         assert (part.rows.ids, part.rows.text_a) == (("7", ""), ("x", "y")), file
 
 
+def test_a_column_of_lists_is_no_column_of_ids(tmp_path):
+    """In a parquet file as in JSON lines: the rows are answered, and have no names."""
+    pq.write_table(pa.table({"idx": [[7, 8], [9]], "a": ["x", "y"]}), tmp_path / "rows.parquet")
+    (part,) = unlabelled_parts(ONE, tmp_path / "rows.parquet", ("a",), 5)
+    assert part.rows.ids is None and part.rows.text_a == ("x", "y")
+
+
 def test_a_column_of_texts_is_no_column_of_ids(tmp_path):
     """Whatever it is called; nor has a file without one any."""
     (tmp_path / "rows.csv").write_text("id,a\nx,1\n")

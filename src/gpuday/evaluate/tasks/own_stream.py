@@ -145,6 +145,8 @@ def _parquet(path: Path, kind: str, wanted: dict[str, str], fix: str) -> Iterato
     there = column_names(path)
     check_columns(path, wanted, there, fix=fix)
     tally, named = LineTally(path, DropCounter()), _id_column(there, wanted)
+    if named is not None and named not in column_names(path, flat=True):
+        named = None
     names = [*wanted.values(), *([] if named is None else [named])]
     columns = [groupby(read_column(path, tally, name), itemgetter(0)) for name in names]
     for pieces in zip(*columns, strict=True):  # a long value comes in several pieces of one number
