@@ -107,6 +107,25 @@ def test_tasks_whose_files_are_gone_are_forgotten(tmp_path: Path) -> None:
     assert backed(first, tmp_path / "elsewhere") == (first, [])  # moved away: no file, no word against it
 
 
+def test_points_of_a_curve_whose_files_are_gone_are_forgotten(tmp_path: Path) -> None:
+    """One of a share by its folder; and the curve when nothing but the point of all rows is left."""
+    whole = scored(TASKS["RTE"], 0.5)
+    shares = tuple(score(TASKS["RTE"], f, fraction=f, train_rows=int(1000 * f)) for f in (0.25, 0.5))
+    first = sections([replace(whole, shares=shares)], {})
+    for name in ("glue", "glue-fraction-0.25", "glue-fraction-0.5"):
+        path = tmp_path / name / "RTE" / "0.json"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert backed(first, tmp_path) == (first, [])
+    (tmp_path / "glue-fraction-0.25" / "RTE" / "0.json").unlink()
+    kept, gone = backed(first, tmp_path)
+    assert gone == ["glue-P1/RTE at 0.25"]
+    assert [point["fraction"] for point in kept["glue-P1"]["curves"]["RTE"]] == [0.5, 1.0]
+    (tmp_path / "glue-fraction-0.5" / "RTE" / "0.json").unlink()
+    kept, _ = backed(first, tmp_path)
+    assert kept["glue-P1"]["curves"] == {} and kept["glue-P1"]["tasks"] == first["glue-P1"]["tasks"]
+
+
 def test_scores_of_other_weights_are_not_mixed_in() -> None:
     """A section of other weights is replaced whole; what is no section, or has no tasks, is dropped."""
     first = sections([scored(TASKS["RTE"], 0.5)], {})

@@ -105,9 +105,9 @@ def median_of(scores: Sequence[Score]) -> Score:
 
 
 def backed(old: Any, folder: Path) -> tuple[Any, list[str]]:
-    """The sections of a summary without the tasks of which a score file is gone from the folder of the scores, their means
-    taken anew; and the names of these tasks. A section that does not say of which weights it is stays as it was, and a
-    summary whose scores were moved away, so that there is no score file at all, is taken at its word."""
+    """The sections of a summary without the tasks, and the points of curves, of which a score file is gone from the folder of
+    the scores, their means taken anew; and the names of these. A section that does not say of which weights it is stays as it
+    was, and a summary whose scores were moved away, so that there is no score file at all, is taken at its word."""
     if not isinstance(old, dict) or next(folder.glob("*/*/*.json"), None) is None:
         return old, []
     kept, gone = dict(old), list[str]()
@@ -115,17 +115,33 @@ def backed(old: Any, folder: Path) -> tuple[Any, list[str]]:
         if not isinstance(section, dict) or section.get("model_hash") is None:
             continue
         out = [task for task, row in section["tasks"].items() if not _has_files(folder, section["suite"], task, row)]
-        if out:
-            gone += [f"{name}/{task}" for task in out]
-            tasks = {task: row for task, row in section["tasks"].items() if task not in out}
-            curves = {task: points for task, points in section["curves"].items() if task not in out}
-            kept[name] = _summed({**section, "tasks": tasks, "curves": curves})
+        tasks = {task: row for task, row in section["tasks"].items() if task not in out}
+        left, lost = _curves_with_files(folder, {**section, "tasks": tasks})
+        if out or lost:
+            gone += [f"{name}/{task}" for task in [*out, *lost]]
+            kept[name] = _summed({**section, "tasks": tasks, "curves": left})
     return {name: section for name, section in kept.items() if section.get("tasks")} if gone else old, gone
 
 
 def _has_files(folder: Path, suite: str, task: str, row: Mapping[str, Any]) -> bool:
     place = folder / suite_folder(suite, row["protocol"]) / task
     return all((place / f"{seed}.json").is_file() for seed in row["seeds"])
+
+
+def _curves_with_files(folder: Path, section: Section) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """The curves of a section's tasks without the points that have fewer score files than seeds, and what these are called."""
+    left, lost = dict[str, list[dict[str, Any]]](), list[str]()
+    for task, row in section["tasks"].items():
+        points = []
+        for point in section["curves"].get(task, ()):
+            place = folder / suite_folder(section["suite"], row["protocol"], point["fraction"]) / task
+            if point["fraction"] == 1.0 or len([*place.glob("*.json")]) >= point["n"]:
+                points.append(point)
+            else:
+                lost.append(f"{task} at {point['fraction']:g}")
+        if len(points) > 1:  # the point of all rows alone is no curve
+            left[task] = points
+    return left, lost
 
 
 def added(old: Any, new: Mapping[str, Section]) -> dict[str, Section]:
