@@ -48,7 +48,7 @@ def modern(size: str, budget: Budget) -> Recipe:
             first_norm=False,
             final_norm=True,
             head_transform=True,
-            tied=False,
+            tied=True,
             zero_output=True,
         ),
         # Next tokens teach more words a row than masks do, and leave the plateau of word frequencies sooner.

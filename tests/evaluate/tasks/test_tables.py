@@ -10,16 +10,16 @@ CSV = Path("x.csv")
 
 
 def test_a_csv_row_may_hold_quotes_and_line_ends() -> None:
-    """RFC 4180: a doubled quotation mark is one, a quoted line end is text; the number is that of the last line."""
+    """RFC 4180: a doubled quotation mark is one, a quoted line end is text; the number is that of the row's first line."""
     rows = list(csv_records(CSV, b'a,b\r\n1,"x, ""y""\nz"\r\n2,w\r\n'))
-    assert rows == [(3, {"a": "1", "b": 'x, "y"\nz'}), (4, {"a": "2", "b": "w"})]
+    assert rows == [(2, {"a": "1", "b": 'x, "y"\nz'}), (4, {"a": "2", "b": "w"})]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"a,b\n1\n", "line 2 has 1 columns, the first line 2"),
-        (b'a,b\n1,"x\n', "not CSV"),
+        (b'a,b\n1,"x\n3,4\n', "the row from line 2 on is not CSV"),
         (b"a,a\n1,2\n", "two columns have one name"),
         (b"a\n\xff\n", "not UTF-8"),
     ],

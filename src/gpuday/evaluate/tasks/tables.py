@@ -91,23 +91,27 @@ def tsv_records(tsv: Tsv, path: Path, content: bytes, *, labelled: bool = True) 
 
 
 def csv_records(path: Path, content: Content, delimiter: str = ",") -> Records:
-    """Rows of a table whose first line names the columns, quoted as RFC 4180 says; the number is that of the last line."""
+    """Rows of a table whose first line names the columns, quoted as RFC 4180 says; the number is that of the row's first line."""
     csv.field_size_limit(_MAX_CELL)
     reader = csv.reader(lines_of(path, content, ""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
+    number, after = 0, 1
     try:
         for cells in reader:
+            number, after = after, reader.line_num + 1
             if header is None:
                 header = cells
                 if len(set(header)) < len(header):
                     raise DataError("two columns have one name", where=str(path), fix="rename one of them")
             elif len(cells) == len(header):
-                yield reader.line_num, dict(zip(header, cells, strict=True))
+                yield number, dict(zip(header, cells, strict=True))
             elif cells:
                 raise DataError(
-                    f"line {reader.line_num} has {len(cells)} columns, the first line {len(header)}",
+                    f"line {number} has {len(cells)} columns, the first line {len(header)}",
                     where=str(path),
                     fix="quote values that hold the separator",
                 )
     except csv.Error as error:
-        raise DataError(f"line {reader.line_num} is not CSV: {error}", where=str(path), fix="mend the line") from error
+        raise DataError(
+            f"the row from line {after} on is not CSV: {error}", where=str(path), fix="mend the line"
+        ) from error
