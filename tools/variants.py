@@ -1,8 +1,9 @@
-"""A table of every variant, each one change to a preset: `python tools/variants.py [--only KIND] [--no-speed]`.
+"""A table of every variant, each one change to a preset: `python tools/variants.py [--only WHAT] [--no-speed]`.
 
 For each: tokens a second beside the unchanged preset, parameters, training FLOPs, whether a resume is exact, and whether it
-exports. A row is appended to --out as soon as it is known, and not made again by the same command on the same code; the
-table is written from the rows. Exit code 1 where a variant is broken: its row says how.
+exports. A row is appended to --out as soon as it is known, and not made again by the same command on the same code; with
+--no-speed a row keeps the speed that was measured before, and the revision of that. The table is written from the rows. Exit code
+1 where a variant is broken: its row says how.
 """
 
 import argparse
@@ -256,7 +257,12 @@ def survey(
             continue
         if number % GRAPHS == 0:
             torch.compiler.reset()  # what it keeps is searched in every step; the preset's own is compiled anew
+        earlier = row.get("speed")
         row = {**examine(variant, preset, rounds=rounds, compiled=compiled, cpu_time=cpu_time), **here}
+        if row["speed"]:
+            row["speed"]["revision"] = here["revision"]
+        elif earlier and not rounds and not row["own"]:
+            row["speed"] = earlier
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
         told = row["error"] or (f"{row['speed']['relative']:.2f} x" if row["speed"] else "ok")
@@ -267,6 +273,10 @@ def page(rows: dict[str, Row], every: list[Variant]) -> str:
     """The table as Markdown, a section for each kind; a variant without a row stands there as not measured."""
     there = [rows[v.key] for v in every if v.key in rows]
     by = {name: ", ".join(sorted({row[name] for row in there})) for name in ("preset", "size", "device", "revision")}
+    timed = sorted({row["speed"]["revision"] for row in there if row["speed"]})
+    by["timed"] = (
+        f"; speeds: {', '.join(timed)}" if timed and timed != sorted({row["revision"] for row in there}) else ""
+    )
     compiled = {row["speed"]["compiled"] for row in there if row["speed"]}
     how = {(): "not timed", (True,): "compiled", (False,): "eager"}.get(tuple(compiled), "compiled or eager")
     if "cpu" in {row["speed"]["clock"] for row in there if row["speed"]}:
@@ -276,7 +286,7 @@ def page(rows: dict[str, Row], every: list[Variant]) -> str:
         "",
         "Made by `make variants`; change the code, not this page. Each row is one change to a preset.",
         "",
-        f"Preset `{by['preset']}` at size `{by['size']}`, for a budget of {BUDGET}; steps {how}; device: {by['device']}; source: {by['revision']}.",
+        f"Preset `{by['preset']}` at size `{by['size']}`, for a budget of {BUDGET}; steps {how}; device: {by['device']}; source: {by['revision']}{by['timed']}.",
         "",
         "- *speed*: tokens a second over those of the unchanged preset, whole optimizer steps in turn in one process, medians; one",
         "  reading at one size, which says what a variant costs and not whether it learns more. What an optimizer does every n-th step",
@@ -330,7 +340,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="modern", help="what is changed [modern]")
     parser.add_argument("--size", default="nano", help="its size [nano]")
-    parser.add_argument("--only", action="append", choices=groups, help="a kind; repeat it for more [all]")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[*groups, *(v.key for v in every)],
+        metavar="WHAT",
+        help="a kind, or one variant such as 'axis tied=true'; repeat it for more [all]",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="timed steps of each [5]")
     parser.add_argument("--no-speed", action="store_true", help="time nothing")
     parser.add_argument(
@@ -350,7 +366,7 @@ def main() -> int:
     preset = workload(given.size, preset=given.preset, budget=BUDGET)
     rounds = 0 if given.no_speed else given.rounds
     compiled = bool(rounds) and not given.eager and not compile_fault(pick_device())
-    wanted = [v for v in every if v.group in (given.only or groups)]
+    wanted = [v for v in every if not given.only or {v.group, v.key} & {*given.only}]
     survey(wanted, preset, given.out, rounds=rounds, compiled=compiled, cpu_time=given.cpu_time)
     rows = known(given.out)
     given.table.write_text(page(rows, every), encoding="utf-8")

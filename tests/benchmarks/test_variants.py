@@ -101,8 +101,8 @@ def test_each_is_one_change_to_the_preset(rows: Any, preset: Any) -> None:
         assert all(path == place or path.startswith(f"{place}.") for path in changed), variant.key
         if not changed:
             own.add(variant.key)
-    assert {"optimizer muon", "shape plain", "average last", "axis placement=pre", "axis tied=false"} <= own
-    assert not {"optimizer adamw", "mixer fourier", "axis placement=post", "axis tied=true"} & own
+    assert {"optimizer muon", "shape plain", "average last", "axis placement=pre", "axis tied=true"} <= own
+    assert not {"optimizer adamw", "mixer fourier", "axis placement=post", "axis tied=false"} & own
 
 
 def test_a_new_part_is_a_row_by_itself(rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +122,8 @@ def examine(tool: ModuleType, preset: Any, key: str, **options: Any) -> dict[str
 
 def test_the_figures_are_those_of_the_model_that_is_built(tool: ModuleType, preset: Any, tiny: Any) -> None:
     """Parameters are counted one by one; the exporter names the class, or what bars it."""
-    row = examine(tool, tiny, "axis tied=true")
-    model = MaskedLM(config.replace_at(tiny.recipe.model, "tied", True), vocab=128, length=32)
+    row = examine(tool, tiny, "axis tied=false")
+    model = MaskedLM(config.replace_at(tiny.recipe.model, "tied", False), vocab=128, length=32)
     assert row["parameters"] == row["trained_parameters"] == sum(p.numel() for p in model.parameters())
     assert row["error"] == "" and row["resumes"] is True and row["own"] is False
     own = tool.figures(preset)
@@ -193,6 +193,19 @@ def test_a_row_that_is_there_is_not_made_again(command: Any, tool: ModuleType, m
     monkeypatch.setattr(tool, "source_revision", lambda: "tomorrow")
     with pytest.raises(TypeError):
         command("--no-speed")
+
+
+def test_a_speed_outlives_what_is_looked_at_without_one(
+    command: Any, tool: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the revision that it was measured on, which the table names; `--only` takes one variant as well as a kind."""
+    _, rows, table = command("--eager", "--rounds", "1", "--only", "optimizer adamw")
+    speed = rows["optimizer adamw"]["speed"]
+    assert list(rows) == ["optimizer adamw"] and speed["revision"] == "today" and "speeds: " not in table
+    monkeypatch.setattr(tool, "source_revision", lambda: "tomorrow")
+    _, rows, table = command("--no-speed")
+    assert (rows["optimizer adamw"]["revision"], rows["optimizer adamw"]["speed"]) == ("tomorrow", speed)
+    assert "source: tomorrow; speeds: today." in table and "| `plain` | the preset's own |" in table
 
 
 def test_a_broken_variant_says_so_and_ends_the_command_with_1(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
