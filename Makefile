@@ -19,7 +19,7 @@ PEERS := .peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser bench variants soak check clean
+.PHONY: help install demo test chromium test-browser bench variants soak check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -49,13 +49,15 @@ demo: $(READY)  ## train an encoder for three minutes on the text this environme
 test: $(READY)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-# Chromium is installed only where that needs no question: as root, with apt. Otherwise these tests do not run.
-test-browser: $(READY)  ## run the tests that open the report in Chromium
+# Installed only where that needs no question: as root, with apt. Otherwise the browser's tests do not run.
+chromium:
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium) >/dev/null 2>&1 || true; \
+	fi
+
+test-browser: $(READY) chromium  ## run the tests that open the report in Chromium
 	@if [ ! -d tests/browser ]; then \
 		echo "the browser tests did not run: there are none (tests/browser)"; exit 0; \
-	fi; \
-	if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium) >/dev/null 2>&1 || true; \
 	fi; \
 	if ! command -v chromium >/dev/null; then \
 		echo "the browser tests did not run: there is no chromium here and it could not be installed"; exit 0; \

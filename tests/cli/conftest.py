@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gpuday.cli import main
-from quick import disk_not_awaited, flags_worked_out_once, kernels_tried_once
+from quick import disk_not_awaited, kernels_tried_once
 
-__all__ = ["disk_not_awaited", "flags_worked_out_once", "kernels_tried_once"]
+__all__ = ["disk_not_awaited", "kernels_tried_once"]
 
 
 @dataclass(frozen=True)

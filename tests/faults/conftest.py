@@ -12,10 +12,10 @@ import pytest
 from gpuday.core.errors import Interrupted
 from gpuday.core.rundir import RunDir
 from loading import load
-from quick import disk_not_awaited, flags_worked_out_once, kernels_tried_once
+from quick import disk_not_awaited, kernels_tried_once
 from trained_run import STEADY
 
-__all__ = ["disk_not_awaited", "flags_worked_out_once", "kernels_tried_once"]
+__all__ = ["disk_not_awaited", "kernels_tried_once"]
 
 training = load(Path(__file__).parents[1] / "train" / "conftest.py")
 
