@@ -155,7 +155,8 @@ def test_summaries_of_before_there_were_several_suites_are_compared(call: Call, 
         }
         (tmp_path / name / "summary.json").write_text(json.dumps({"scores": {"protocol": "P1", "tasks": {"x": task}}}))
     (line,) = call("compare", "a", "b").events
-    assert (line["suite"], line["sentence"][:36]) == ("P1", "All 4 aggregates give one order: b >")
+    assert (line["suite"], line["sentence"]) == ("P1", "Of one task alone: b > a.")
+    assert len(line["orders"]) == 4 and "normalised" not in line["orders"]
 
 
 def test_curves_of_both_are_laid_side_by_side(call: Call, tmp_path: Path) -> None:

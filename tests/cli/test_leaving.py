@@ -156,6 +156,13 @@ def test_the_command_can_be_pasted() -> None:
     assert shlex.split(command) == ["gpuday", *tokens]
 
 
+def test_a_command_that_keeps_nothing_does_not_say_that_it_goes_on() -> None:
+    """Predictions appear when all of them are there."""
+    assert (
+        go_on(["predict", "a", "b.csv"]) == "nothing was written; the same command begins anew: gpuday predict a b.csv"
+    )
+
+
 @pytest.mark.parametrize("number", WATCHED)
 def test_a_signal_is_raised_where_the_main_thread_stands(number: signal.Signals) -> None:
     """Once: what cleans up on the way out is not torn away, too. The handlers of before come back."""

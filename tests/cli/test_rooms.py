@@ -16,6 +16,8 @@ from gpuday.core import config, parts
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError
 from gpuday.core.rundir import RunDir, read_json
+from gpuday.evaluate.protocols import PROTOCOLS
+from gpuday.evaluate.tasks.selection import BY_NAME
 from gpuday.export.hf import choose, reason
 from gpuday.models.encoder import EncoderConfig
 from gpuday.optim.muon import Muon
@@ -39,6 +41,23 @@ def test_the_sizes_are_listed_with_their_figures(call: Call) -> None:
     rows = call("list", "sizes").events
     assert [row["size"] for row in rows] == list(SIZES)
     assert [row["width"] for row in rows[: len(LADDER)]] == sorted(size.width for size in LADDER.values())
+
+
+def test_tasks_are_listed_with_what_is_scored_beside_them(call: Call) -> None:
+    """All that `--tasks` takes; MNLI's other dev set stands beneath MNLI."""
+    rows = call("list", "tasks").events
+    assert {*BY_NAME} <= {row["task"].lower() for row in rows}
+    assert all(row["metrics"] and row["source"] for row in rows)
+    names = [row["task"] for row in rows]
+    assert rows[names.index("MNLI") + 1]["scored with"] == "MNLI"
+
+
+def test_protocols_are_listed_with_their_rates(call: Call) -> None:
+    """Those of a sweep as a range, which its few rows widen."""
+    rows = {row["protocol"]: row for row in call("list", "protocols").events}
+    assert list(rows) == list(PROTOCOLS)
+    assert (rows["P1"]["rate"], rows["P1"]["epochs"], rows["P1-small-short"]["rows"]) == ("4e-05", "5", 8000)
+    assert (rows["P2"]["rate"], rows["P2"]["epochs"]) == ("1e-05 to 8e-05", "1 to 10")
 
 
 def test_the_parts_of_a_kind_are_listed(call: Call) -> None:

@@ -61,6 +61,17 @@ def test_a_mean_names_the_task_that_it_hangs_on_most() -> None:
     assert (rows["normalised"]["value"], rows["normalised"]["without"]) == (None, None)
 
 
+def test_a_table_is_not_left_to_be_misread(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a baseline reaches without a model, and why there is no interval; nothing is said where neither is so."""
+    tasks = {"A": row(0.9), "B": {**row(0.5, bag_of_words=0.6), "n": 2}}
+    for left, said in ((["A", "B"], True), (["A"], False)):
+        section = {**SECTION, "tasks": {name: tasks[name] for name in left}, "curves": {}}
+        show_scores({"glue-P1": section}, {}, Screen(as_json=True))
+        shown = capsys.readouterr().out
+        assert ("no better than a baseline without a model: B 0.5 (majority 0.5, bag_of_words 0.6)" in shown) is said
+        assert ("fewer than 3 seeds has no interval" in shown) is said
+
+
 def test_everything_of_a_section_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """Tasks, means, curves, and what was left out."""
     show_scores({"glue-P1": SECTION}, {}, Screen(as_json=True))

@@ -39,6 +39,12 @@ def test_an_order_that_holds_is_said_to_hold():
     assert found["mean_rank"] == {"old": 2.0, "new": 1.0}
 
 
+def test_of_one_task_no_aggregate_says_more_than_another():
+    """The sentence claims nothing of means, nor of leaving the task out."""
+    found = compare({"old": {"a": [0.5, 0.5, 0.5]}, "new": {"a": [0.6, 0.6, 0.6]}})
+    assert found["sentence"] == "Of one task alone: new > old."
+
+
 def test_equal_models_stand_together():
     """Neither is said to be ahead of the other."""
     found = compare({"one": STEADY, "two": dict(STEADY)})

@@ -134,15 +134,15 @@ def list_(
     all_: All = False,
     output: Output = Output(),  # noqa: B008
 ) -> None:
-    """Runs in a folder; or the presets, sizes, parts with their knobs, and axes of a model that there are.
+    """Runs in a folder; or the presets, sizes, parts with their knobs, axes of a model, tasks and protocols that there are.
 
     A line of knobs or axes can be given as it stands behind --set.
 
     Parameters
     ----------
     what
-        A folder of runs, or: presets, sizes, parts, axes, a kind of part such as optimizer, or where one stands in a
-        recipe, such as mask_rate or batch.ramp.
+        A folder of runs, or: presets, sizes, parts, axes, tasks, protocols, a kind of part such as optimizer, or where
+        one stands in a recipe, such as mask_rate or batch.ramp.
     name
         One part of that kind, such as muon, whose knobs are shown.
     all_

@@ -239,7 +239,8 @@ def _show_tables(name: str, models: Mapping[str, Found], found: Mapping[str, Any
         cells = {model: _cell(mine.tasks[task]) for model, mine in models.items()}
         rows.append({"task": task, "metric": next(iter(models.values())).tasks[task].get("metric"), **cells})
     screen.table(f"{name}: median over seeds, and its interval", rows)
-    screen.table(f"{name}: means over {len(rows)} tasks", [*_mean_rows(found)])
+    if len(rows) > 1:
+        screen.table(f"{name}: means over {len(rows)} tasks", [*_mean_rows(found)])
     pairs = [
         {
             "model": pair["model"],

@@ -1,4 +1,4 @@
-"""The rows of `gpuday list`: runs, parts with their knobs, axes of a model. `brief` rows are for people, others for programs."""
+"""The rows of `gpuday list`: runs, parts with their knobs, axes of a model, tasks and protocols. `brief` rows are for people, others for programs."""
 
 import functools
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from gpuday.core import parts
 from gpuday.core.clock import Budget
 from gpuday.core.errors import UsageError, nearest
 from gpuday.core.explained import Knob, knobs, papers, plain, settings, slots, summary, written
+from gpuday.evaluate.protocols import PROTOCOLS, Protocol
+from gpuday.evaluate.tasks.selection import BY_NAME
 from gpuday.models.encoder import EncoderConfig
 from gpuday.recipe import KINDS, Recipe
 from gpuday.report.formats import duration
@@ -88,6 +90,42 @@ def parts_of(what: str, name: str | None = None, *, brief: bool) -> list[Row]:
 def overview() -> list[Row]:
     """The parts of all kinds, without their knobs."""
     return [_part(name, parts.find(kind, part)) for name, kind in KINDS.items() for part in parts.names(kind)]
+
+
+def tasks() -> list[Row]:
+    """The downstream tasks that `--tasks` takes, companions beneath their own."""
+    known = [(task, each) for task in BY_NAME.values() for each in (task, *task.companions)]
+    return [
+        {
+            "task": each.name,
+            "suite": each.suite,
+            "kind": each.kind,
+            "metrics": ", ".join(each.metrics),
+            "in mean": each.in_mean,
+            "scored with": "" if each is task else task.name,
+            "source": each.citation or task.citation,
+        }
+        for task, each in known
+    ]
+
+
+def protocols() -> list[Row]:
+    """The settings that `--protocol` takes, those of a sweep by the range of what is tried."""
+    keys = ("epochs", "batch", "rows", "seeds", "max_tokens", "head")
+    return [
+        {"protocol": name, "rate": _range(p, "lr"), **{k: getattr(p, k) for k in keys}, "epochs": _range(p, "epochs")}
+        for name, p in PROTOCOLS.items()
+    ]
+
+
+def _range(protocol: Protocol, key: str) -> str:
+    """`4e-05`, or `1e-05 to 8e-05`."""
+    tried = [
+        getattr(setting, key)
+        for task in ("", *getattr(protocol.sweep, "few", ()))
+        for setting in protocol.settings(task)
+    ]
+    return f"{min(tried):g}" if len({*tried}) == 1 else f"{min(tried):g} to {max(tried):g}"
 
 
 def axes(*, brief: bool) -> list[Row]:

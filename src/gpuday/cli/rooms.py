@@ -21,6 +21,8 @@ from gpuday.recipe import KINDS, Recipe
 from gpuday.report.page import write_report
 from gpuday.report.tables import show_run
 
+NAMED = ("parts", "axes", "presets", "sizes", "tasks", "protocols", "runs")  # what is listed beside kinds and places
+
 
 def export_command(run: Path, *, output: Output = Output()) -> None:  # noqa: B008
     """Write a trained run as a Hugging Face folder, with its parity checked."""
@@ -43,7 +45,7 @@ def list_command(
     output: Output = Output(),  # noqa: B008
 ) -> None:
     """Runs in a folder; or, given a kind of part or a place in the recipe where one stands, the parts, with the knobs of the
-    one that is named or of `all_`; `parts` of all kinds, `axes` of a model, `presets`, `sizes`."""
+    one that is named or of `all_`; `parts` of all kinds, `axes` of a model, `presets`, `sizes`, `tasks`, `protocols`."""
     with Screen(as_json=output.json) as screen:
         know_parts(output.part, screen)
         is_kind = what in KINDS or what in listing.places()
@@ -55,6 +57,8 @@ def list_command(
             screen.table("presets", [{"preset": n, "what": summary(presets.find(n))} for n in presets.names()])
         elif what == "sizes":
             screen.table("sizes", [{"size": name, **asdict(size)} for name, size in SIZES.items()])
+        elif what in ("tasks", "protocols"):
+            screen.table(what, getattr(listing, what)())
         elif what == "parts":
             screen.table("parts", listing.overview())
         elif what == "axes":
@@ -74,8 +78,10 @@ def list_command(
                 screen.tell("nothing", message=f"no runs in {what}")
         elif what == "runs":
             screen.table("runs", [])
+            if not screen.as_json:
+                screen.tell("nothing", message="no folder of runs here: gpuday run makes runs/")
         else:
-            known = list(dict.fromkeys([*KINDS, *listing.places(), "parts", "axes", "presets", "sizes", "runs"]))
+            known = list(dict.fromkeys([*KINDS, *listing.places(), *NAMED]))
             fix = listing.meant(what) or nearest(what, known)
             fix = why_absent(what) if "/" in what and not Path(what).exists() else fix
             raise UsageError(f"{what!r} is neither a folder nor a kind", where="list", fix=fix)

@@ -5,6 +5,7 @@ from typing import Any
 
 from gpuday.cli.screen import Screen
 from gpuday.evaluate.aggregates import MEANS
+from gpuday.evaluate.intervals import LEAST_SEEDS
 from gpuday.evaluate.sections import Section
 
 
@@ -13,6 +14,8 @@ def show_scores(sections: Mapping[str, Section], untrained: Mapping[str, Section
     for name, section in sections.items():
         without = untrained.get(name, {}).get("tasks", {})
         screen.table(f"scores, {section['suite']} under {section['protocol']}", task_rows(section, without))
+        for message in _cautions(section):
+            screen.tell("notice", message=message)
         if section["aggregates"] and len(section["mean_of"]["tasks"]) > 1:
             screen.table("means over the tasks", mean_rows(section))
         for task, points in section["curves"].items():
@@ -47,6 +50,19 @@ def task_rows(section: Section, untrained: Mapping[str, Any]) -> list[dict[str, 
             }
         )
     return rows
+
+
+def _cautions(section: Section) -> list[str]:
+    """What a reader of the table should not take for more than it is."""
+    beaten = {
+        name: [f"{method} {value:.3g}" for method, value in row["baseline"].items() if value >= row["median"]]
+        for name, row in section["tasks"].items()
+    }
+    told = [f"{name} {section['tasks'][name]['median']:.3g} ({', '.join(by)})" for name, by in beaten.items() if by]
+    cautions = [f"no better than a baseline without a model: {'; '.join(told)}"] if told else []
+    if any(row["n"] < LEAST_SEEDS for row in section["tasks"].values()):
+        cautions.append(f"a median over fewer than {LEAST_SEEDS} seeds has no interval: --task-seeds {LEAST_SEEDS}")
+    return cautions
 
 
 def mean_rows(section: Section) -> list[dict[str, Any]]:

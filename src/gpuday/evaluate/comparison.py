@@ -202,6 +202,8 @@ def _sentence(orders: Mapping[str, dict[str, Any]], changes: Mapping[str, Sequen
     kinds: dict[str, list[str]] = {}
     for kind, found in orders.items():
         kinds.setdefault(_said(found["order"]), []).append(kind)
+    if not any(found["without"] for found in orders.values()):
+        return f"Of one task alone: {next(iter(kinds))}."
     if len(kinds) == 1:
         said = f"All {len(orders)} aggregates give one order: {next(iter(kinds))}."
     else:
