@@ -252,16 +252,17 @@ def survey(
     done = known(out)
     for number, variant in enumerate(wanted, 1):
         row = done.get(variant.key, {})
-        timed = not rounds or row.get("own") or row.get("speed")
+        earlier = row.get("speed") or {}
+        timed = not rounds or row.get("own") or earlier.get("revision") == here["revision"]
         if timed and not row.get("error", "none") and here.items() <= row.items():
             continue
         if number % GRAPHS == 0:
             torch.compiler.reset()  # what it keeps is searched in every step; the preset's own is compiled anew
-        earlier = row.get("speed")
+        same = all(row.get(key) == here[key] for key in ("preset", "size", "device"))
         row = {**examine(variant, preset, rounds=rounds, compiled=compiled, cpu_time=cpu_time), **here}
         if row["speed"]:
             row["speed"]["revision"] = here["revision"]
-        elif earlier and not rounds and not row["own"]:
+        elif earlier and same and not rounds and not row["own"]:
             row["speed"] = earlier
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
@@ -273,7 +274,7 @@ def page(rows: dict[str, Row], every: list[Variant]) -> str:
     """The table as Markdown, a section for each kind; a variant without a row stands there as not measured."""
     there = [rows[v.key] for v in every if v.key in rows]
     by = {name: ", ".join(sorted({row[name] for row in there})) for name in ("preset", "size", "device", "revision")}
-    timed = sorted({row["speed"]["revision"] for row in there if row["speed"]})
+    timed = sorted({row["speed"].get("revision", row["revision"]) for row in there if row["speed"]})
     by["timed"] = (
         f"; speeds: {', '.join(timed)}" if timed and timed != sorted({row["revision"] for row in there}) else ""
     )
@@ -288,7 +289,7 @@ def page(rows: dict[str, Row], every: list[Variant]) -> str:
         "",
         f"Preset `{by['preset']}` at size `{by['size']}`, for a budget of {BUDGET}; steps {how}; device: {by['device']}; source: {by['revision']}{by['timed']}.",
         "",
-        "- *speed*: tokens a second over those of the unchanged preset, whole optimizer steps in turn in one process, medians; one",
+        "- *speed*: tokens a second over those of the unchanged preset, as that was then, whole optimizer steps in turn in one process, medians; one",
         "  reading at one size, which says what a variant costs and not whether it learns more. What an optimizer does every n-th step",
         "  alone (Shampoo, SOAP, Sophia) may fall between the few that are timed.",
         "- *parameters*: of the model; in brackets all that is trained, where that is more.",

@@ -159,7 +159,8 @@ def test_the_command_can_be_pasted() -> None:
 def test_a_command_that_keeps_nothing_does_not_say_that_it_goes_on() -> None:
     """Predictions appear when all of them are there."""
     assert (
-        go_on(["predict", "a", "b.csv"]) == "nothing was written; the same command begins anew: gpuday predict a b.csv"
+        go_on(["predict", "a", "b.csv"])
+        == "answers are kept when all are there; the same command begins anew: gpuday predict a b.csv"
     )
 
 

@@ -146,5 +146,3 @@ def test_only_shifted_models_come_with_a_note():
     """Whoever exports one must know."""
     assert Hybrid(shift=False).notes() == ()
     assert "position before them" in Hybrid().notes()[0]
-    (note,) = Hybrid(shift=False, first=0.25).notes()
-    assert "the first 25% of the budget ask for next tokens" in note

@@ -31,7 +31,7 @@ PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
 def go_on(tokens: Sequence[str]) -> str:
     """What to type to go on, for the arguments of this command; or to begin anew, where nothing of it was kept."""
     if tokens[:1] == ["predict"]:
-        return f"nothing was written; the same command begins anew: {shlex.join(['gpuday', *tokens])}"
+        return f"answers are kept when all are there; the same command begins anew: {shlex.join(['gpuday', *tokens])}"
     if by_launcher():
         return "give the same torchrun command again to go on"
     return f"give the same command again to go on: {shlex.join(['gpuday', *tokens])}"

@@ -61,7 +61,7 @@ def _cautions(section: Section) -> list[str]:
     told = [f"{name} {section['tasks'][name]['median']:.3g} ({', '.join(by)})" for name, by in beaten.items() if by]
     cautions = [f"no better than a baseline without a model: {'; '.join(told)}"] if told else []
     if any(row["n"] < LEAST_SEEDS for row in section["tasks"].values()):
-        cautions.append(f"a median over fewer than {LEAST_SEEDS} seeds has no interval: --task-seeds {LEAST_SEEDS}")
+        cautions.append(f"a median over fewer than {LEAST_SEEDS} seeds has no interval")
     return cautions
 
 

@@ -129,13 +129,13 @@ def _has_files(folder: Path, suite: str, task: str, row: Mapping[str, Any]) -> b
 
 
 def _curves_with_files(folder: Path, section: Section) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """The curves of a section's tasks without the points that have fewer score files than seeds, and what these are called."""
+    """The curves of a section's tasks without the points of which the score file of a seed is gone, and what these are called."""
     left, lost = dict[str, list[dict[str, Any]]](), list[str]()
     for task, row in section["tasks"].items():
         points = []
         for point in section["curves"].get(task, ()):
             place = folder / suite_folder(section["suite"], row["protocol"], point["fraction"]) / task
-            if point["fraction"] == 1.0 or len([*place.glob("*.json")]) >= point["n"]:
+            if point["fraction"] == 1.0 or all((place / f"{seed}.json").is_file() for seed in range(point["n"])):
                 points.append(point)
             else:
                 lost.append(f"{task} at {point['fraction']:g}")

@@ -87,11 +87,7 @@ class Hybrid(Objective):
             "tokens are predicted from the position before them: the held-out question leaves out each row's first "
             "position, and other programs' heads for masked tokens do not fit this model"
         )
-        begins = (
-            f"the first {self.first:.0%} of the budget ask for next tokens: held-out losses of before, which are of masked "
-            "ones, may rise and say little"
-        )
-        return (*self.mlm.notes(), *([shifted] if self.shift else []), *([begins] if self.first else []))
+        return (*self.mlm.notes(), *([shifted] if self.shift else []))
 
     def build(self, make_model: MakeModel) -> Learner:
         model = make_model()
