@@ -1,12 +1,14 @@
 """Several ranks: the run of one device on several, with the same rows, the same losses within rounding, and one clock."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,12 +18,13 @@ from gpuday.core.journal import Start, Step, Validation, read, surviving
 from gpuday.core.rundir import RunDir, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 30
+GATED = str(ROOT / "tests" / "faults" / "gated.py")
+STEPS, STOPPED = 30, 12  # the latter is where the gate stands
 # Two ranks add the same fp32 gradients of the same micro-batches in another order: each step's gradient differs in its
 # last bits, 6e-8 of its size, and training carries that on. Measured after 30 steps: 1e-7 of the loss, 2e-7 of the norm.
 ROUNDING = 1e-6
 AVERAGE = '\n[average]\npart = "ema"\nhalf_life = 0.2\n'
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gpuday"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def environment(place: Path) -> dict[str, str]:
@@ -29,11 +32,15 @@ def environment(place: Path) -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def start(place: Path, name: str, *command: str) -> subprocess.Popen[bytes]:
-    """A command as two ranks."""
-    given = [*TORCHRUN, *command, "--out", f"runs/{name}"]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(given, cwd=place, env=environment(place), stdout=pipe, stderr=pipe)
+def start(
+    place: Path, name: str, *command: str, program: tuple[str, ...] = ("-m", "gpuday"), **more: str
+) -> subprocess.Popen[bytes]:
+    """A command as two ranks, with `more` in their environment; standard error goes to a file beside the runs."""
+    given = [*TORCHRUN, *program, *command, "--out", f"runs/{name}"]
+    with open(place / f"{name}.err", "wb") as err:
+        return subprocess.Popen(
+            given, cwd=place, env={**environment(place), **more}, stdout=subprocess.PIPE, stderr=err
+        )
 
 
 def train_alone(place: Path, name: str) -> RunDir:
@@ -44,13 +51,13 @@ def train_alone(place: Path, name: str) -> RunDir:
     return RunDir(place / "runs" / name)
 
 
-def finish(process: subprocess.Popen[bytes]) -> tuple[int, list[str], str]:
+def finish(place: Path, name: str, process: subprocess.Popen[bytes]) -> tuple[int, list[str], str]:
     """Exit code, lines of standard output, standard error."""
     try:
-        out, err = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=120)
     finally:
         process.kill()
-    return process.returncode, out.decode().splitlines(), err.decode()
+    return process.returncode, out.decode().splitlines(), (place / f"{name}.err").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +79,7 @@ def alone(place: Path) -> RunDir:
 @pytest.fixture(scope="module")
 def both(place: Path, alone: RunDir) -> tuple[RunDir, list[str]]:
     """The run of two, and what they printed."""
-    code, lines, err = finish(start(place, "both", "run", "tiny.toml", "--tasks", "none"))
+    code, lines, err = finish(place, "both", start(place, "both", "run", "tiny.toml", "--tasks", "none"))
     assert code == 0, err
     return RunDir(place / "runs" / "both"), lines
 
@@ -115,21 +122,40 @@ def test_one_rank_prints_and_writes(both: tuple[RunDir, list[str]]) -> None:
     assert run.report.is_file() and (run.model / "config.json").is_file()
 
 
-def await_step(run: RunDir) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (run.journal.exists() and b'"kind": "step"' in run.journal.read_bytes()):
+@contextlib.contextmanager
+def launched(place: Path, name: str, *command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A command as two ranks, of which none outlives the block."""
+    process = start(place, name, *command, **options)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for rank in psutil.Process(process.pid).children(recursive=True):
+                rank.kill()
+        process.kill()
+        process.wait()
+
+
+def wait_until(what: Callable[[], bool], process: subprocess.Popen[bytes], err: Path) -> None:
+    """Until it is so, while the process lives."""
+    deadline = time.monotonic() + 100
+    while not what():
+        assert process.poll() is None and time.monotonic() < deadline, err.read_text()
         time.sleep(0.005)
 
 
 def test_a_run_of_two_ranks_that_was_stopped_goes_on_with_one(place: Path, alone: RunDir) -> None:
     """A signal to the launcher saves; the same command without it goes on with the next row, by the same clock."""
-    run = RunDir(place / "runs" / "stopped")
-    process = start(place, "stopped", "train", "tiny.toml")
-    await_step(run)
-    process.send_signal(signal.SIGTERM)
-    code, _, err = finish(process)
-    assert code != 0, err
-    assert 0 < steps(run)[-1].step < STEPS
+    run, gate, err = RunDir(place / "runs" / "stopped"), place / "gate", place / "stopped.err"
+    gated = {"program": (GATED,), "GATE": "step", "GATE_FILE": str(gate)}
+    with launched(place, "stopped", "train", "tiny.toml", **gated) as process:
+        wait_until(gate.exists, process, err)  # rank 0 stands in the middle of the run until it has been told to leave
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: err.read_bytes().count(b"closing signal SIGTERM") == 2, process, err)
+        gate.unlink()
+        code, _, said = finish(place, "stopped", process)
+    assert code != 0, said
+    assert steps(run)[-1].step == STOPPED
     assert read_json(run.heartbeat)["stopped"] is True
     train_alone(place, "stopped")
     assert [row.ranks for _, row in read(run.journal) if isinstance(row, Start)] == [2, 1]
@@ -141,14 +167,15 @@ def test_a_run_of_two_ranks_that_was_stopped_goes_on_with_one(place: Path, alone
 def test_a_rank_that_dies_ends_the_others(place: Path) -> None:
     """kill -9 of one that does not lead: all are gone within seconds, not after the time limit of a collective."""
     run = RunDir(place / "runs" / "dead")
-    process = start(place, "dead", "train", "tiny.toml", "--budget", "100000steps")
-    await_step(run)
-    leader = int((run.root / ".lock").read_text().split()[1])
-    ranks = psutil.Process(process.pid).children()
-    (other,) = (rank for rank in ranks if rank.pid != leader)
-    began = time.monotonic()
-    other.kill()
-    code, _, _ = finish(process)
+    with launched(place, "dead", "train", "tiny.toml", "--budget", "100000steps") as process:
+        begun = b'"kind": "step"'
+        wait_until(lambda: run.journal.exists() and begun in run.journal.read_bytes(), process, place / "dead.err")
+        leader = int((run.root / ".lock").read_text().split()[1])
+        ranks = psutil.Process(process.pid).children()
+        (other,) = (rank for rank in ranks if rank.pid != leader)
+        began = time.monotonic()
+        other.kill()
+        code, _, _ = finish(place, "dead", process)
     assert code != 0
     assert time.monotonic() - began < 45
     assert not any(rank.is_running() for rank in ranks)

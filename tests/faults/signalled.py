@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 Act = Callable[[], None]
-# Places from which the main thread has a message of its own, with the step: on a busy machine it may need more than the
-# seconds after which another thread ends the process. A test that fails by hanging is found by its own limit.
-WITH_STEP = (
-    "first look", "compiling the first step", "in a step", "in an update", "looking", "saving", "final look", "final save",
+# Places from which the main thread removes files or has a message of its own, with the step: on a busy machine it may need
+# more than the seconds after which another thread ends the process. A test that fails by hanging is found by its own limit.
+UNHURRIED = (
+    "reading", "training the tokenizer", "encoding", "fitting", "building", "first look", "compiling the first step", "in a step", "in an update", "looking", "saving", "final look", "final save",
 )  # fmt: skip
 PATIENCE = 60.0  # seconds
 
@@ -101,7 +101,7 @@ def be(request: dict[str, Any], moment: Path) -> None:
 
     os.setsid()
     obey_all()
-    if request["place"] in WITH_STEP:
+    if request["place"] in UNHURRIED:
         signals.GRACE = PATIENCE
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{request['out']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)

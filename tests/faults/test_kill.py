@@ -33,7 +33,7 @@ class Blow(NamedTuple):
     met: Callable[[Any], bool]
     delay: float = 0.005
     room: str = ""
-    """Struck again where the kill met another one: a save takes a few milliseconds, and the next one comes soon."""
+    """Struck again where the kill met another one: a save takes a few milliseconds, the first look little more."""
 
 
 def rows(run: RunDir, kind: type) -> list[Any]:
@@ -57,7 +57,7 @@ def blows(run: RunDir) -> list[Callable[[], Blow]]:
     return [
         lambda: Blow(lambda attempt: attempt.told("stage")),
         lambda: Blow(lambda attempt: run.recipe.exists(), delay=0.1),
-        lambda: Blow(lambda attempt: attempt.told("start"), delay=0.0),
+        lambda: Blow(lambda attempt: attempt.told("start"), delay=0.0, room="looking"),
         *(lambda saves=saves: Blow(after_saves(run, saves), delay=0.05) for saves in SAVES),
         lambda: Blow(lambda attempt: any(run.checkpoints.glob(".tmp-*")), delay=0.0, room="saving"),
         lambda: Blow(lambda attempt: run.journal.exists() and final in run.journal.read_bytes(), delay=0.0),

@@ -213,14 +213,12 @@ def test_modern_predicts_next_tokens_in_its_first_quarter(size, budget):
 
 
 @every_recipe
-def test_unrestricted_is_modern_and_three_keys_more(size, budget):
+def test_unrestricted_is_modern_and_the_value_residual(size, budget):
     """Beside its name."""
     modern, unrestricted = (presets.find(name)(size, budget) for name in ("modern", "unrestricted"))
     assert config.differences(modern, unrestricted) == [
         ("preset", "modern", "unrestricted"),
-        ("model.mixer.qk_norm", "none", "rms"),
         ("model.mixer.value_residual", False, True),
-        ("model.skip", "none", "x0"),
     ]
 
 

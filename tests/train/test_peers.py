@@ -16,7 +16,7 @@ import pytest
 import torch.distributed as dist
 
 from gpuday.train import peers
-from gpuday.train.peers import Peers, Process, RankGone
+from gpuday.train.peers import Peers, Process, RankGone, beginning
 
 CLOSED = RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:25007")
 LATE = RuntimeError("[unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation to complete")
@@ -40,7 +40,7 @@ def sleepers() -> Iterator[list[Sleeper]]:
 
 
 def process_of(pid: int) -> Process:
-    return replace(Process.own(), pid=pid, began=psutil.Process(pid).create_time())
+    return replace(Process.own(), pid=pid, began=beginning(pid))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_an_id_that_another_process_has_now_is_not_the_rank(meet: Meet) -> None:
     """A busy machine gives the ids of dead processes away."""
     own = Process.own()
     assert own.status() in (psutil.STATUS_RUNNING, psutil.STATUS_SLEEPING)
-    assert replace(own, began=own.began - 100).status() == psutil.STATUS_DEAD
+    assert replace(own, began=own.began - 1).status() == psutil.STATUS_DEAD
 
 
 def test_all_that_are_gone_are_named(meet: Meet, sleepers: list[Sleeper]) -> None:
@@ -111,6 +111,28 @@ def test_a_rank_that_followed_is_not_taken_for_the_dead_one(meet: Meet, sleepers
     gone = fault(last)
     assert "rank 1" in gone.what and "rank 2" not in gone.what
     assert gone.told
+
+
+def test_a_rank_that_leaves_and_ends_while_one_looks_is_not_taken_for_the_dead_one(
+    meet: Meet, sleepers: list[Sleeper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 2 follows rank 1 and is gone between two questions of rank 0's: it has said so first, and rank 0 asks last."""
+    store, (one, two) = dist.HashStore(), sleepers
+    leaving, looking = meet(store, rank=2), meet(store)
+    one.kill()
+    one.wait()
+    status = Process.status
+
+    def leave_first(process: Process) -> str:
+        if process.pid == two.pid and two.poll() is None:
+            leaving.leave(followed=True)
+            two.kill()
+            two.wait()
+        return status(process)
+
+    monkeypatch.setattr(Process, "status", leave_first)
+    gone = fault(looking)
+    assert "rank 1" in gone.what and "rank 2" not in gone.what
 
 
 def test_every_host_has_one_that_says_it(meet: Meet, sleepers: list[Sleeper]) -> None:

@@ -31,6 +31,15 @@ class RankGone(EnvironmentFault):
         self.told = told
 
 
+def beginning(pid: int) -> float:
+    """When a process of this host began, where the kernel tells by a clock that nobody sets: in ticks since the host's start.
+    Else in seconds. Raises psutil.NoSuchProcess."""
+    try:
+        return float(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except OSError:
+        return psutil.Process(pid).create_time()
+
+
 @dataclass(frozen=True)
 class Process:
     """A rank's process. Ids are compared within one space only: a host's, or a container's on it."""
@@ -44,14 +53,13 @@ class Process:
     def own() -> "Process":
         host, here = socket.gethostname(), Path("/proc/self/ns/pid")
         space = f"{host} {os.readlink(here)}" if here.is_symlink() else host
-        return Process(host, space, os.getpid(), psutil.Process().create_time())
+        return Process(host, space, os.getpid(), beginning(os.getpid()))
 
     def status(self) -> str:
         """psutil's word for it; of a process that ended, waited for or not, `dead`. To be asked on its own host."""
         try:
-            process = psutil.Process(self.pid)
-            status = process.status()
-            ended = status == psutil.STATUS_ZOMBIE or abs(process.create_time() - self.began) > 1.0
+            status = psutil.Process(self.pid).status()
+            ended = status == psutil.STATUS_ZOMBIE or beginning(self.pid) != self.began
         except psutil.NoSuchProcess:
             return psutil.STATUS_DEAD
         return psutil.STATUS_DEAD if ended else status
@@ -83,8 +91,7 @@ class Peers:
         self.leave(followed=True)
         until = time.monotonic() + (GRACE if isinstance(error, RuntimeError) else 0.0)
         while True:
-            left = self._left()
-            dead = self._dead(left)
+            dead, left = self._gone()
             faulty = [r for r, why in left.items() if why == "fault"]
             if dead or faulty or time.monotonic() >= until:
                 break
@@ -109,10 +116,17 @@ class Peers:
 
     def dead(self) -> list[int]:
         """The ranks on this host whose processes ended without a word."""
-        return self._dead(self._left())
+        return self._gone()[0]
 
-    def _dead(self, left: dict[int, str]) -> list[int]:
-        return [r for r, p in self._here() if p.status() == psutil.STATUS_DEAD and r not in left]
+    def _gone(self) -> tuple[list[int], dict[int, str]]:
+        """The ranks on this host whose processes ended without a word, and why others left, by rank.
+
+        Who has ended is asked first: a rank that says why it leaves says it before it ends, and so its end is never seen
+        without its word.
+        """
+        ended = [r for r, p in self._here() if p.status() == psutil.STATUS_DEAD]
+        left = self._left()
+        return [r for r in ended if r not in left], left
 
     def _here(self) -> list[tuple[int, Process]]:
         """The other ranks in this process's space."""
