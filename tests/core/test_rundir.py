@@ -103,13 +103,16 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     enough = tmp_path / "enough"
     writer = subprocess.Popen([sys.executable, "-c", code, str(path), str(enough)], env=ENVIRONMENT)
     seen = set()
-    while len(seen) < 10 and writer.poll() is None:
-        data = path.read_bytes()
-        assert len(data) == 100_000
-        assert len(set(data)) == 1
-        seen.add(data[0])
-    enough.touch()
-    assert writer.wait() == 0
+    try:
+        while len(seen) < 10 and writer.poll() is None:
+            data = path.read_bytes()
+            assert len(data) == 100_000
+            assert len(set(data)) == 1
+            seen.add(data[0])
+    finally:
+        enough.touch()
+        writer.wait()
+    assert writer.returncode == 0
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:

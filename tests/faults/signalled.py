@@ -21,7 +21,8 @@ Act = Callable[[], None]
 # Places from which the main thread removes files or has a message of its own, with the step: on a busy machine it may need
 # more than the seconds after which another thread ends the process. A test that fails by hanging is found by its own limit.
 UNHURRIED = (
-    "reading", "training the tokenizer", "encoding", "fitting", "building", "first look", "compiling the first step", "in a step", "in an update", "looking", "saving", "final look", "final save",
+    "reading", "training the tokenizer", "encoding", "fitting", "building", "first look", "compiling the first step",
+    "in a step", "in an update", "looking", "saving", "final look", "final save",
 )  # fmt: skip
 PATIENCE = 60.0  # seconds
 
