@@ -15,8 +15,11 @@ from transformers import (
     ModernBertForTokenClassification,
 )
 
+from gpuday.models.block import Block
 from gpuday.models.downstream import NORM_EPS, Classifier, Spans, Tagger, mean_of_tokens
 from gpuday.models.encoder import Encoder
+from gpuday.models.shapes.funnel import Funnel
+from gpuday.models.shapes.plain import Plain
 
 VOCAB, LENGTH, WIDTH = 100, 16, 32
 IDS = torch.randint(0, VOCAB, (3, LENGTH), generator=torch.Generator().manual_seed(0))
@@ -61,6 +64,32 @@ def test_the_classifier_reads_position_0_alone(make_config, scatter):
     encoder.dtype = torch.bfloat16
     assert classifier(IDS, MASK).dtype == torch.float32
     torch.testing.assert_close(classifier(IDS, MASK), expected, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("shape", [Plain(layers=2), Funnel(stages=(1, 1), decoder=0)], ids=["plain", "funnel"])
+def test_an_encoder_is_asked_for_position_0_alone(shape, make_config, scatter):
+    """Scores and every gradient are those of the whole encoding; the last layer of a shape that ends whole sees one position of a row."""
+    encoder = Encoder(make_config(shape=shape), vocab=VOCAB, length=LENGTH)
+    classifier = scatter(Classifier(encoder, encoder.config.width, 3))
+    mask = torch.arange(LENGTH) < torch.tensor([[LENGTH], [5], [9]])
+
+    def whole(ids, mask):
+        pooled = torch.tanh(classifier.dense(encoder(ids, mask)[:, 0]))
+        return classifier.output(pooled)
+
+    def with_gradients(scores):
+        classifier.zero_grad()
+        scores.pow(2).sum().backward()
+        return [scores, *(p.grad.clone() for p in classifier.parameters() if p.grad is not None)]
+
+    torch.testing.assert_close(
+        with_gradients(classifier(IDS, mask)), with_gradients(whole(IDS, mask)), atol=1e-5, rtol=1e-5
+    )
+    seen = []
+    blocks = [m for m in encoder.modules() if isinstance(m, Block)]
+    blocks[-1].feedforward.register_forward_hook(lambda _m, given, _out: seen.append(given[0].shape[1]))
+    classifier(IDS, mask)
+    assert seen == [1 if shape.ends_whole else LENGTH // 2]
 
 
 def test_the_classifier_does_not_see_padding(make_config, scatter):

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from gpuday.models.dropout import dropped
 from gpuday.models.visible import Visible, first_of_document
 
 EXPLICIT_UP_TO = 256  # positions; beyond, the scores' memory traffic outweighs what is gained
@@ -57,7 +58,7 @@ def attend(
                 return flex(q, k, v, seen, reach, cap=cap, slopes=slopes)
         if q.device.type == "cpu" and reach and length >= 4 * reach and length > EXPLICIT_UP_TO and length % reach == 0:
             return in_chunks(q, k, v, seen, reach, cap=cap, slopes=slopes)
-    if cap or (dropout == 0.0 and q.device.type == "cpu" and length <= EXPLICIT_UP_TO):  # SDPA cannot cap its scores
+    if cap or (q.device.type == "cpu" and length <= EXPLICIT_UP_TO):  # SDPA cannot cap its scores
         biases = None if slopes is None else linear_biases(slopes, seen, length)
         allowed = seen.pairs(reach, length, q.device)
         return explicit(q, k, v, allowed, biases=biases, cap=cap, dropout=dropout)
@@ -115,7 +116,7 @@ def explicit(
         scores = scores + biases
     weights = weigh(scores, allowed)
     if dropout:
-        weights = F.dropout(weights, dropout)
+        weights = dropped(weights, dropout)
     return weights.to(q.dtype) @ v
 
 

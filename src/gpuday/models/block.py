@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from gpuday.models.dropout import Dropout
 from gpuday.models.skip import build_skip, output_name
 from gpuday.models.visible import Visible, at_places
 
@@ -63,7 +64,7 @@ class Block(nn.Module):
         sandwich = config.placement == "sandwich"
         self.mixer_end_norm = config.build_norm() if sandwich else nn.Identity()
         self.feedforward_end_norm = config.build_norm() if sandwich and has_feedforward else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         at = [number for number, passed in enumerate(config.shape.passes, 1) if passed.layer == layer]
         ends = at[-1] == config.shape.depth and config.shape.ends_whole
         self.last = len(at) - 1 if ends else None  # the repeat in which it ends the stack

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpuday.models.dropout import Dropout
+from gpuday.models.encoder import Encoder
 from gpuday.models.linear import Linear
 from gpuday.models.norm import Norm
 
@@ -46,13 +48,18 @@ class Classifier(nn.Module):
         self.dense = Linear(width, hidden, bias=head != "modernbert")
         self.norm = Norm(hidden, kind="layernorm", eps=NORM_EPS, bias=False) if head == "modernbert" else None
         self.output = Linear(hidden, outputs, bias=True)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for layer in (self.dense, self.output):
             nn.init.normal_(layer.weight, std=STD)
 
     def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
-        hidden = self.body(ids, mask, types)
-        pooled = self.dense(hidden[:, 0] if self.pooling == "first" else mean_of_tokens(hidden, mask))
+        if self.pooling == "mean":
+            read = mean_of_tokens(self.body(ids, mask, types), mask)
+        elif isinstance(self.body, Encoder):  # its last block then computes that position alone
+            read = self.body(ids, mask, asked=ids.new_zeros(len(ids), 1))[:, 0]
+        else:
+            read = self.body(ids, mask, types)[:, 0]
+        pooled = self.dense(read)
         pooled = torch.tanh(pooled) if self.norm is None else self.norm(F.gelu(pooled))
         return self.output(self.dropout(pooled)).float()
 
@@ -79,7 +86,7 @@ class _PerToken(nn.Module):
         self.dense = Linear(width, width, bias=False) if modern else None
         self.norm = Norm(width, kind="layernorm", eps=NORM_EPS, bias=False) if modern else None
         self.output = Linear(width, outputs, bias=True)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for layer in (self.dense, self.output):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=STD)

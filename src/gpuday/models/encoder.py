@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gpuday.core.errors import UsageError, within
 from gpuday.models.block import Block
+from gpuday.models.dropout import Dropout
 from gpuday.models.feedforward import FeedForward
 from gpuday.models.feedforward.geglu import Geglu
 from gpuday.models.linear import Embedding, Linear
@@ -269,7 +270,7 @@ class Encoder(nn.Module):
         added = config.position in ADDED
         self.positions = AddedPositions(length, table, kind=config.position) if added else None
         self.embedding_norm = config.build_norm(table) if config.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.projection = Linear(table, config.width, bias=False) if config.embedding_width else nn.Identity()
         lengths = config.shape.lengths(length)
         self.stack = config.shape.build(lambda layer: Block(config, layer, lengths[layer]))
