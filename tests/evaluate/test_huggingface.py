@@ -12,6 +12,7 @@ from gpuday.core.errors import DataError
 from gpuday.evaluate.huggingface import subject_of_folder
 from gpuday.evaluate.model_folder import quiet
 from gpuday.evaluate.subject import Subject
+from gpuday.models.dropout import Dropout
 from tiny_models import FAMILIES, PLACES, make_tokenizer, write_model
 
 MOST = 48
@@ -77,7 +78,7 @@ def test_dropout_is_the_protocol_s_everywhere(family: str, folders: dict[str, Pa
     subject = opened(folders[family])
     ids, mask, types = batch(subject)
     body = subject.body(dropout=0.3, dtype=torch.float32)
-    assert {m.p for m in body.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+    assert {(type(m), m.p) for m in body.modules() if isinstance(m, torch.nn.Dropout)} == {(Dropout, 0.3)}
     still = subject.body(dropout=0.0, dtype=torch.float32)
     with torch.no_grad():
         assert torch.equal(still.train()(ids, mask, types), still.eval()(ids, mask, types))

@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from gpuday.models.dropout import FEWEST, LEVELS, Dropout, dropped
+from gpuday.models.dropout import FEWEST, LEVELS, Dropout, dropped, quicken
 
 COUNT = 400_003  # no multiple of four, since one draw decides four elements
 
@@ -86,3 +87,21 @@ def test_compiled_code_draws_its_own_noise():
     found = torch.compile(dropped, backend="aot_eager")(torch.ones(10_000), 0.25)
     torch.manual_seed(6)
     assert torch.equal(found, F.dropout(torch.ones(10_000), 0.25))
+
+
+def test_a_foreign_model_is_quickened_in_place():
+    """At every depth, with probability and mode kept; kinds of dropout that are not PyTorch's plain one stay."""
+    other = nn.Dropout1d(0.3)
+    model = nn.Sequential(
+        nn.Dropout(0.1), nn.ModuleDict({"a": nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.2).eval())}), other
+    )
+    names = list(model.state_dict())
+    quicken(model)
+    found = [(m.p, m.training) for m in model.modules() if isinstance(m, Dropout)]
+    assert found == [(0.1, True), (0.2, False)]
+    assert [type(m) for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)] == [
+        Dropout,
+        Dropout,
+        nn.Dropout1d,
+    ]
+    assert list(model.state_dict()) == names

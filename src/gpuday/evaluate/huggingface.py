@@ -29,6 +29,7 @@ from gpuday.evaluate.model_folder import (
 from gpuday.evaluate.pooling import pooling_of_folder
 from gpuday.evaluate.reading import Reader, reader_of_fast
 from gpuday.evaluate.subject import Predictor, Subject, hash_tensors
+from gpuday.models.dropout import quicken
 from gpuday.train.device import configure, pick_device
 
 _NOT_ASKED = ("_name_or_path", "transformers_version", "architectures")  # of a config
@@ -189,9 +190,11 @@ def _rebuilt(model: Any, state: dict[str, Tensor], dropout: float) -> Any:
     with quiet(), torch.random.fork_rng(devices=[]):
         # The weights are taken as they are, not copied, by a model that is given a state.
         given = {name: tensor.clone() for name, tensor in state.items()}
-        return type(model).from_pretrained(
+        made = type(model).from_pretrained(
             None, config=settings, state_dict=given, dtype=torch.float32, local_files_only=True
         )
+    quicken(made)
+    return made
 
 
 def _takes_types(base: nn.Module, settings: Any, tokenizer: Any) -> bool:

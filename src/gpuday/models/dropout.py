@@ -19,6 +19,14 @@ class Dropout(nn.Dropout):
         return dropped(x, self.p) if self.training else x
 
 
+def quicken(model: nn.Module) -> None:
+    """Every `nn.Dropout` inside of a model becomes a `Dropout` of the same probability; nothing else changes."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                setattr(module, name, Dropout(child.p).train(child.training))
+
+
 def dropped(x: Tensor, p: float) -> Tensor:
     """x of any shape and floating dtype, thinned, from torch's global generator.
 
