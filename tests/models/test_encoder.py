@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from gpuday.core.errors import UsageError
+from gpuday.models import attention
+from gpuday.models.attention import EXPLICIT_UP_TO
 from gpuday.models.encoder import Encoder
 from gpuday.models.feedforward.gelu import Gelu
 from gpuday.models.mixers.affine import Affine
@@ -203,9 +205,11 @@ def test_what_cannot_look_back_says_which_part_it_is(mixer, what, make_config):
 
 @pytest.mark.parametrize("position", ["rotary", "alibi"])
 @pytest.mark.parametrize("mixer", [Softmax(head_width=16), Softmax(head_width=16, cap=5.0), Affine(head_width=16)])
-@pytest.mark.parametrize("dropout", [0.0, 0.1], ids=["explicit", "sdpa"])
-def test_a_row_of_nothing_but_padding_is_finite(mixer, position, dropout, make_config, scatter):
+@pytest.mark.parametrize("dropout", [0.0, 0.1], ids=["", "with dropout"])
+@pytest.mark.parametrize("most", [EXPLICIT_UP_TO, 0], ids=["explicit", "sdpa"])
+def test_a_row_of_nothing_but_padding_is_finite(mixer, position, dropout, most, make_config, scatter, monkeypatch):
     """It answers something, disturbs no other row and no gradient."""
+    monkeypatch.setattr(attention, "EXPLICIT_UP_TO", most)
     encoder = scatter(Encoder(make_config(mixer=mixer, position=position, dropout=dropout), vocab=VOCAB, length=LENGTH))
     encoder.train(dropout > 0)
     out = encoder(IDS, MASK & torch.tensor([[True], [False], [True]]))

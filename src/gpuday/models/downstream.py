@@ -1,6 +1,7 @@
 """Heads for downstream tasks over any body, which turns token ids into hidden states.
 
-A body is called as (ids [B, L] int64, mask [B, L] bool, types [B, L] int64 or None) -> hidden [B, L, D].
+A body is an `Encoder`, which has no token types, or is called as (ids [B, L] int64, mask [B, L] bool, types [B, L] int64
+or None) -> hidden [B, L, D].
 Shapes: B rows, L positions, D width, C outputs.
 """
 
@@ -54,14 +55,20 @@ class Classifier(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
         if self.pooling == "mean":
-            read = mean_of_tokens(self.body(ids, mask, types), mask)
+            read = mean_of_tokens(hidden_states(self.body, ids, mask, types), mask)
         elif isinstance(self.body, Encoder):  # its last block then computes that position alone
             read = self.body(ids, mask, asked=ids.new_zeros(len(ids), 1))[:, 0]
         else:
-            read = self.body(ids, mask, types)[:, 0]
+            read = hidden_states(self.body, ids, mask, types)[:, 0]
         pooled = self.dense(read)
         pooled = torch.tanh(pooled) if self.norm is None else self.norm(F.gelu(pooled))
         return self.output(self.dropout(pooled)).float()
+
+
+def hidden_states(body: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
+    """[B, L, D]; a body without token types is not given any."""
+    hidden: Tensor = body(ids, mask) if isinstance(body, Encoder) else body(ids, mask, types)
+    return hidden
 
 
 def mean_of_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -92,7 +99,7 @@ class _PerToken(nn.Module):
                 nn.init.normal_(layer.weight, std=STD)
 
     def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
-        hidden = self.body(ids, mask, types)
+        hidden = hidden_states(self.body, ids, mask, types)
         if self.dense is not None and self.norm is not None:
             hidden = self.norm(F.gelu(self.dense(hidden)))
         return self.output(self.dropout(hidden)).float()
