@@ -13,6 +13,7 @@ COUNT = 400_003  # no multiple of four, since one draw decides four elements
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.25, 0.5, 0.9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_share_p_is_zero_and_the_rest_is_scaled(p, dtype):
+    """To four deviations of a binomial count; all that is kept is kept alike."""
     torch.manual_seed(0)
     found = dropped(torch.full((COUNT,), 3.0, dtype=dtype), p)
     gone = found == 0
@@ -48,6 +49,7 @@ def test_neighbours_are_independent():
 
 
 def test_the_gradient_passes_where_the_value_does():
+    """With the same factor; none passes where the value was dropped."""
     torch.manual_seed(3)
     x = torch.randn(7, 5, 3, requires_grad=True)
     y = dropped(x, 0.4)
@@ -81,6 +83,7 @@ def test_probabilities_that_16_bits_would_blur_are_left_to_pytorch():
 
 
 def test_the_module_acts_in_training_alone():
+    """In evaluation the very tensor comes back."""
     module, x = Dropout(0.5), torch.ones(1000)
     assert 300 < (module(x) == 0).sum().item() < 700
     assert module.eval()(x) is x
