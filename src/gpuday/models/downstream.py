@@ -54,20 +54,18 @@ class Classifier(nn.Module):
             nn.init.normal_(layer.weight, std=STD)
 
     def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
-        if self.pooling == "mean":
-            read = mean_of_tokens(hidden_states(self.body, ids, mask, types), mask)
-        elif isinstance(self.body, Encoder):  # its last block then computes that position alone
-            read = self.body(ids, mask, asked=ids.new_zeros(len(ids), 1))[:, 0]
-        else:
-            read = hidden_states(self.body, ids, mask, types)[:, 0]
-        pooled = self.dense(read)
+        first = self.pooling == "first"
+        hidden = hidden_states(self.body, ids, mask, types, first=first)
+        pooled = self.dense(hidden[:, 0] if first else mean_of_tokens(hidden, mask))
         pooled = torch.tanh(pooled) if self.norm is None else self.norm(F.gelu(pooled))
         return self.output(self.dropout(pooled)).float()
 
 
-def hidden_states(body: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
-    """[B, L, D]; a body without token types is not given any."""
-    hidden: Tensor = body(ids, mask) if isinstance(body, Encoder) else body(ids, mask, types)
+def hidden_states(body: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | None, *, first: bool = False) -> Tensor:
+    """[B, L, D], of which only position 0 is asked for if `first`: an `Encoder`'s last block then computes it alone, [B, 1, D]."""
+    if isinstance(body, Encoder):
+        return body(ids, mask, asked=ids.new_zeros(len(ids), 1) if first else None)
+    hidden: Tensor = body(ids, mask, types)
     return hidden
 
 
